@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0
+# The two commands for people are `make demo` and `make check`; see README.
+
+VERSION := 0.1.0
+PREFIX ?= /usr
+SYSCONFDIR ?= /etc
+DESTDIR ?=
+KDIR ?= /lib/modules/$(shell uname -r)/build
+BUILD ?= build
+V ?= 0
+Q := $(if $(filter 1,$(V)),,@)
+say = $(if $(filter 1,$(V)),,@printf '  %-8s %s\n' $(1) $(2))
+
+CC ?= gcc
+CFLAGS ?= -O2 -g
+WARN := -Wall -Wextra -Wstrict-prototypes -Wmissing-prototypes -Wshadow -Wformat=2 -Wvla -Wno-unused-parameter
+LIBS := liburing libcurl jansson libxxhash libzstd liblz4 libsodium libsystemd
+PKG_CFLAGS = $(shell pkg-config --cflags $(LIBS))
+PKG_LIBS = $(shell pkg-config --libs $(LIBS)) -linih -pthread
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCKPT_VERSION='"$(VERSION)"' $(WARN) $(CFLAGS) \
+	-Iuapi -Idaemon -Itools -Iselftests $(PKG_CFLAGS) -pthread -MMD -MP
+
+# Everything of the daemon but its main() and the job's init is one library, that tools and tests use.
+LIB_SRC := $(filter-out daemon/main.c daemon/init.c,$(wildcard daemon/*.c))
+LIB := $(BUILD)/libckpt.a
+UNIT_TESTS := $(patsubst selftests/unit/%.c,$(BUILD)/unit/%,$(wildcard selftests/unit/*.c))
+GUEST_TESTS := $(patsubst selftests/guest/%.c,$(BUILD)/guest/%,$(wildcard selftests/guest/*.c))
+PROGRAMS := $(BUILD)/ckptd $(BUILD)/ckpt-init $(BUILD)/ckptctl $(BUILD)/ckptbench
+
+all: programs
+programs: $(PROGRAMS)
+guest-tests: $(GUEST_TESTS)
+
+$(BUILD)/obj/%.o: %.c
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+$(LIB): $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+link = $(Q)$(CC) $(CFLAGS) -o $@ $(filter %.o %.a,$^) $(PKG_LIBS)
+
+$(BUILD)/ckptd: $(BUILD)/obj/daemon/main.o $(LIB)
+	$(call say,LD,$@)
+	$(link)
+
+# PID 1 of each job: small, and linked with nothing of the daemon.
+$(BUILD)/ckpt-init: $(BUILD)/obj/daemon/init.o
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS) -o $@ $^
+
+TOOL_LIB := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tools/ckptctl.c tools/ckptbench.c,$(wildcard tools/*.c)))
+
+$(BUILD)/ckptctl $(BUILD)/ckptbench: $(BUILD)/%: $(BUILD)/obj/tools/%.o $(TOOL_LIB) $(LIB)
+	$(call say,LD,$@)
+	$(link)
+
+$(BUILD)/guest/%: $(BUILD)/obj/selftests/guest/%.o $(LIB)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(link)
+
+$(BUILD)/unit/%: $(BUILD)/obj/selftests/unit/%.o $(LIB)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) -o $@ $(filter %.o %.a,$^) $(PKG_LIBS) -lcmocka
+
+unit-tests: $(UNIT_TESTS)
+
+module:
+	$(Q)$(MAKE) --no-print-directory -C $(KDIR) M=$(CURDIR) modules
+
+check:
+	$(Q)selftests/check $(TESTS)
+
+demo:
+	$(Q)selftests/demo/run
+
+install: programs
+	install -D -m 755 $(BUILD)/ckptd $(DESTDIR)$(PREFIX)/sbin/ckptd
+	install -D -m 755 $(BUILD)/ckpt-init $(DESTDIR)$(PREFIX)/lib/ckpt/ckpt-init
+	install -D -m 755 $(BUILD)/ckptctl $(DESTDIR)$(PREFIX)/bin/ckptctl
+	install -D -m 755 $(BUILD)/ckptbench $(DESTDIR)$(PREFIX)/bin/ckptbench
+	install -D -m 644 uapi/linux/ckpt.h $(DESTDIR)$(PREFIX)/include/linux/ckpt.h
+	test -e $(DESTDIR)$(SYSCONFDIR)/ckpt/ckptd.conf || \
+		install -D -m 644 packaging/ckptd.conf $(DESTDIR)$(SYSCONFDIR)/ckpt/ckptd.conf
+	install -D -m 644 packaging/ckptd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/ckptd.service
+
+clean:
+	$(Q)rm -rf $(BUILD)
+
+.PHONY: all programs guest-tests unit-tests module check demo install clean
+.SECONDARY:
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

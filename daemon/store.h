@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A job's place on shared storage: immutable objects with flat names, written once, made durable,
+ * listed, read and removed; and the terms that decide who owns the job.
+ *
+ * Every call does its input and output with the file system ids of the class's store_user, so that
+ * no root access ever reaches the server, and returns with the caller's ids restored.
+ */
+#ifndef CKPT_STORE_H
+#define CKPT_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "problem.h"
+
+struct store;
+
+struct store_options {
+	const char *directory;          /* the class's store; must exist */
+	uid_t uid;                      /* store_user's */
+	gid_t gid;
+	const uint8_t *cluster_key;     /* 32 bytes, /etc/ckpt/key */
+	const char *compress;           /* "none", "lz4", "zstd", "zstd:LEVEL" */
+	size_t buffer_bytes;            /* bound of all buffers of this job's stream */
+};
+
+/*
+ * Opens the job's directory (made when missing, mode 0700) below options->directory.
+ * job is "UID-NAME": letters, digits, '.', '_', '-'; not starting with '.'; at most 128 bytes.
+ */
+int store_open(struct store **store, const struct store_options *options, const char *job,
+	       struct problem *problem);
+void store_close(struct store *store);
+/* Free bytes for store_user, for status and forecasts. */
+int store_free_bytes(struct store *store, uint64_t *bytes);
+
+/*
+ * Terms (fencing).  A term is a number > 0; owning the highest one is owning the job.  Taking a term
+ * fixes the checkpoint that its owner starts from, so that what an older owner commits later is
+ * never restored.  The term object's mtime (of the server) is a lease that its owner renews.
+ */
+struct term {
+	uint64_t number;                /* 0: the job has no term yet */
+	char node[64];                  /* host name of the owner */
+	char base[64];                  /* manifest that the owner started from; "": none */
+	bool released;                  /* its newest checkpoint is final: nobody runs the job */
+	int64_t age_ms;                 /* since the lease was renewed, by the server's clock */
+};
+
+#define TERM_LEASE_RENEW_MS 10000
+#define TERM_LEASE_MS 35000
+
+int store_read_term(struct store *store, struct term *term, struct problem *problem);
+/*
+ * Takes the term after previous (as store_read_term gave it) with the given base.
+ * -EEXIST: another node was faster.
+ */
+int store_take_term(struct store *store, const struct term *previous, const char *node,
+		    const char *base, struct term *taken, struct problem *problem);
+/* Renews the lease. -ESTALE: a newer term exists, the job is no longer ours. */
+int store_renew_term(struct store *store, const struct term *own, struct problem *problem);
+
+/*
+ * The names of the checkpoints that may be restored, newest first: those of the newest term, then
+ * those up to its base, and so on. names is freed with free() of each and of the list.
+ */
+int store_list_checkpoints(struct store *store, char ***names, size_t *count,
+			   struct problem *problem);
+
+/* Removes what neither a kept checkpoint (the newest keep) nor the live page map refers to. */
+struct pagemap;
+int store_clean(struct store *store, const struct term *own, unsigned int keep,
+		const struct pagemap *live, uint64_t *bytes_used, struct problem *problem);
+/* The job has ended: manifests first, then segments, terms and the directory. */
+int store_retire(struct store *store, struct problem *problem);
+
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A tracker tells which pages of one task changed since it was last asked.  The mechanisms stand
+ * behind one interface; which one runs is decided once per job (tracker_choose) and shown.
+ */
+#ifndef CKPT_TRACKER_H
+#define CKPT_TRACKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "problem.h"
+#include "region.h"
+
+struct tracker;
+
+/* One way to track. tracker_mechanisms[] lists all, the best first, and ends with NULL. */
+struct tracker_mechanism {
+	const char *name;        /* as in the class's "mechanism =" and in status */
+	const char *describe;    /* one line for doctor */
+	/* 0: it works on this node; else -errno and why not, and what to do. */
+	int (*probe)(struct problem *problem);
+	int (*open)(struct tracker *tracker, struct problem *problem);
+	/* Appends to regions; sets *generation. */
+	int (*collect)(struct tracker *tracker, struct regions *regions, struct problem *problem);
+	void (*close)(struct tracker *tracker);
+	bool collects_while_running;
+};
+
+extern const struct tracker_mechanism *const tracker_mechanisms[];
+
+/* wanted: "auto" or a list of names in order, separated by blanks or commas. */
+const struct tracker_mechanism *tracker_choose(const char *wanted, struct problem *problem);
+
+/* pidfd is duplicated. -ESRCH: the task is gone. */
+int tracker_open(struct tracker **tracker, const struct tracker_mechanism *mechanism, int pidfd,
+		 pid_t pid, struct problem *problem);
+/*
+ * Gives the regions that were written since the last call, sorted, with CKPT_PAGE_* categories;
+ * what it reports it has already re-armed: read the pages after this returns.  *full is set when
+ * continuity was lost (first call, exec, a new generation): then every present page is reported and
+ * pages that are not reported do not exist any more.
+ * -ESRCH: the address space is gone.  On any error nothing may be taken as unchanged: the next call
+ * reports everything.
+ */
+int tracker_collect(struct tracker *tracker, struct regions *regions, bool *full,
+		    struct problem *problem);
+void tracker_close(struct tracker *tracker);
+
+#endif
