@@ -3,6 +3,7 @@
 # DESCRIPTION: an NFS server with root_squash and two client nodes, one after the other, in a network of their own
 # KERNELS: all
 # RUN: host
+# shellcheck disable=SC2016 # for the shells in guests
 set -eu
 
 cd "$(dirname "$0")/../.."
