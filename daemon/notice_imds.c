@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <curl/curl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -293,6 +294,25 @@ void imds_destroy(struct imds *imds)
 	free(imds);
 }
 
+/*
+ * curl's own wake-up descriptors can be inherited (seen with 7.88): mark what is new.  They are the
+ * lowest free ones.
+ */
+static CURLM *multi_create(void)
+{
+	bool open_before[256];
+	CURLM *multi;
+	int fd;
+
+	for (fd = 0; fd < 256; fd++)
+		open_before[fd] = fcntl(fd, F_GETFD) >= 0;
+	multi = curl_multi_init();
+	for (fd = 0; fd < 256; fd++)
+		if (!open_before[fd])
+			fcntl(fd, F_SETFD, FD_CLOEXEC);
+	return multi;
+}
+
 int imds_create(struct imds **imds, const char *endpoint, unsigned int timeout_ms,
 		struct problem *problem)
 {
@@ -308,7 +328,7 @@ int imds_create(struct imds **imds, const char *endpoint, unsigned int timeout_m
 		return problem_set(problem, ENOMEM, "cannot watch for notices: out of memory");
 	}
 	made->easy = curl_easy_init();
-	made->multi = curl_multi_init();
+	made->multi = multi_create();
 	made->endpoint = strdup(endpoint);
 	made->timeout_ms = timeout_ms;
 	if (!made->easy || !made->multi || !made->endpoint) {

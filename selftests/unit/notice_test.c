@@ -4,6 +4,7 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -592,6 +593,22 @@ static void stops_within_a_pause(void **state)
 	expect(NOTICE_SOURCE_UP, "answers");
 }
 
+/* What the daemon starts meanwhile, jobs and criu, must not get a descriptor of the source. */
+static void leaks_no_descriptor(void **state)
+{
+	int before[256], fd;
+
+	for (fd = 0; fd < 256; fd++)
+		before[fd] = fcntl(fd, F_GETFD);
+	watch();
+	for (fd = 0; fd < 256; fd++)
+		if (before[fd] < 0 && fcntl(fd, F_GETFD) >= 0)
+			assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	stop(NULL);
+	for (fd = 0; fd < 256; fd++)
+		assert_int_equal(fcntl(fd, F_GETFD), before[fd]);
+}
+
 static void watches_nothing(void **state)
 {
 	struct notice_options options = { "https://127.0.0.1", POLL_MS, 5000, WINDOW_MS };
@@ -635,6 +652,7 @@ int main(void)
 		watching(down_when_refused),
 		watching(stops_within_a_request),
 		watching(stops_within_a_pause),
+		watching(leaks_no_descriptor),
 		watching(watches_nothing),
 	};
 
