@@ -174,3 +174,74 @@ int wire_connect(const char *path)
 		return -errno;
 	return take_fd(fd);
 }
+
+json_t *wire_from_bytes(const char *bytes)
+{
+	size_t length = strlen(bytes), used = 0;
+	cleanup_free char *text = malloc(2 * length + 1);
+
+	if (!text)
+		return NULL;
+	for (size_t i = 0; i < length; i++) {
+		uint8_t byte = (uint8_t)bytes[i];
+
+		if (byte >= 0x80) {
+			text[used++] = (char)(0xc0 | byte >> 6);
+			byte = 0x80 | (byte & 0x3f);
+		}
+		text[used++] = (char)byte;
+	}
+	return json_stringn(text, used);
+}
+
+json_t *wire_from_vector(char *const *vector)
+{
+	json_t *array = json_array();
+
+	for (; vector && *vector; vector++)
+		json_array_append_new(array, wire_from_bytes(*vector));
+	return array;
+}
+
+char *wire_to_bytes(const json_t *string)
+{
+	const uint8_t *text = (const uint8_t *)json_string_value(string);
+	char *bytes;
+	size_t used = 0;
+
+	if (!text)
+		return NULL;
+	bytes = malloc(json_string_length(string) + 1);
+	for (; bytes && *text; text++) {
+		uint8_t byte = *text;
+
+		/* Only U+0001 to U+00FF stand for bytes; jansson has checked that it is UTF-8. */
+		if (byte >= 0xc4) {
+			free(bytes);
+			return NULL;
+		}
+		if (byte >= 0xc2)
+			byte = (uint8_t)(byte << 6 | (*++text & 0x3f));
+		bytes[used++] = (char)byte;
+	}
+	if (bytes)
+		bytes[used] = '\0';
+	return bytes;
+}
+
+char **wire_to_vector(const json_t *array)
+{
+	size_t count = json_array_size(array);
+	char **vector = calloc(count + 1, sizeof(*vector));
+
+	for (size_t i = 0; vector && i < count; i++) {
+		vector[i] = wire_to_bytes(json_array_get(array, i));
+		if (!vector[i]) {
+			while (i--)
+				free(vector[i]);
+			free(vector);
+			return NULL;
+		}
+	}
+	return vector;
+}

@@ -51,4 +51,14 @@ void wire_input_free(struct wire_input *input);
 
 int wire_connect(const char *path);
 
+/*
+ * JSON strings are UTF-8, arguments and variables any bytes: each byte stands as the code point of
+ * its value.
+ */
+json_t *wire_from_bytes(const char *bytes);
+json_t *wire_from_vector(char *const *vector);
+/* The reverse; NULL when it is none. Freed by the caller. */
+char *wire_to_bytes(const json_t *string);
+char **wire_to_vector(const json_t *array);
+
 #endif
