@@ -26,7 +26,7 @@
 
 /* What one checkpoint holds while it is made. */
 struct checkpoint {
-	struct stream *stream;
+	struct reader *reader;
 	struct criu_job *criu;
 	const struct checkpoint_options *options;
 	struct checkpoint_stats *stats;
@@ -47,7 +47,7 @@ static int precopy(struct checkpoint *checkpoint)
 	uint64_t before = UINT64_MAX;
 
 	for (unsigned int round = 0; round < MOST_ROUNDS; round++) {
-		int ret = stream_epoch(checkpoint->stream, &pass, checkpoint->problem);
+		int ret = reader_epoch(checkpoint->reader, &pass, checkpoint->problem);
 
 		if (ret)
 			return ret;
@@ -65,7 +65,7 @@ static int precopy(struct checkpoint *checkpoint)
 
 static int sync_files(struct checkpoint *checkpoint)
 {
-	struct tasks *tasks = &checkpoint->stream->tasks;
+	struct tasks *tasks = &checkpoint->reader->tasks;
 	int ret = 0;
 
 	files_free(&checkpoint->files);
@@ -112,7 +112,7 @@ static int dump(struct checkpoint *checkpoint)
 	if (ret)
 		return ret;
 	served = pageserver_serve(run.page_socket, criu_wide_messages(&checkpoint->criu->version),
-				  checkpoint->stream, checkpoint->packer, options->criu_timeout_ms,
+				  checkpoint->reader, checkpoint->packer, options->criu_timeout_ms,
 				  &pages, checkpoint->problem);
 	ret = criu_wait(&run, checkpoint->criu, "dump.log", options->criu_timeout_ms, &waited);
 	checkpoint->stats->criu_ms = clock_ms() - begin;
@@ -129,14 +129,14 @@ static int dump(struct checkpoint *checkpoint)
 static int capture(struct checkpoint *checkpoint)
 {
 	struct pass_stats pass;
-	int ret = cgroup_freeze(checkpoint->stream->cgroup, FREEZE_TIMEOUT_MS, checkpoint->problem);
+	int ret = cgroup_freeze(checkpoint->reader->cgroup, FREEZE_TIMEOUT_MS, checkpoint->problem);
 
 	if (ret)
 		return ret;
 	checkpoint->frozen_at = clock_ms();
 	ret = fault("checkpoint.frozen");
 	if (ret == 0)
-		ret = stream_pass(checkpoint->stream, checkpoint->packer, &pass, checkpoint->problem);
+		ret = reader_pass(checkpoint->reader, checkpoint->packer, &pass, checkpoint->problem);
 	if (ret == 0)
 		ret = sync_files(checkpoint);
 	if (ret == 0)
@@ -207,7 +207,7 @@ static char *make_meta(const struct checkpoint *checkpoint)
 	json_object_set_new(meta, "host", host_facts());
 	json_object_set_new(meta, "criu", json_string(checkpoint->criu->version.text));
 	json_object_set_new(meta, "mechanism",
-			    json_string(checkpoint->stream->tasks.mechanism->name));
+			    json_string(checkpoint->reader->tasks.mechanism->name));
 	json_object_set_new(meta, "files", meta_files(&checkpoint->files));
 	json_object_set_new(meta, "stdout", json_integer((json_int_t)checkpoint->stdout_bytes));
 	if (checkpoint->options->stderr_path)
@@ -222,10 +222,10 @@ static int commit(struct checkpoint *checkpoint)
 {
 	struct packer_stats packed;
 	struct manifest manifest = {
-		.term = checkpoint->stream->term.number,
+		.term = checkpoint->reader->term.number,
 		.sequence = checkpoint->options->sequence,
 		.final = checkpoint->options->final,
-		.map = checkpoint->stream->map,
+		.map = checkpoint->reader->map,
 	};
 	int ret = pack_images(checkpoint);
 
@@ -242,7 +242,7 @@ static int commit(struct checkpoint *checkpoint)
 	manifest.meta = make_meta(checkpoint);
 	if (!manifest.meta)
 		return problem_set(checkpoint->problem, ENOMEM, "out of memory");
-	ret = manifest_commit(checkpoint->stream->store, &checkpoint->stream->term, &manifest,
+	ret = manifest_commit(checkpoint->reader->store, &checkpoint->reader->term, &manifest,
 			      checkpoint->stats->name, checkpoint->problem);
 	free(manifest.meta);
 	return ret;
@@ -262,17 +262,17 @@ static void thaw(struct checkpoint *checkpoint)
 {
 	struct problem problem;
 
-	if (cgroup_thaw(checkpoint->stream->cgroup, &problem))
+	if (cgroup_thaw(checkpoint->reader->cgroup, &problem))
 		log_err("%s", problem.text);
 	if (checkpoint->frozen_at)
 		checkpoint->stats->frozen_ms = clock_ms() - checkpoint->frozen_at;
 }
 
-int checkpoint_take(struct stream *stream, struct criu_job *criu,
+int checkpoint_take(struct reader *reader, struct criu_job *criu,
 		    const struct checkpoint_options *options, struct checkpoint_stats *stats,
 		    struct problem *problem)
 {
-	struct checkpoint checkpoint = { .stream = stream, .criu = criu, .options = options,
+	struct checkpoint checkpoint = { .reader = reader, .criu = criu, .options = options,
 					 .stats = stats, .problem = problem };
 	int64_t begin = clock_ms();
 	int ret;
@@ -284,7 +284,7 @@ int checkpoint_take(struct stream *stream, struct criu_job *criu,
 	if (ret == 0)
 		ret = sync_files(&checkpoint); /* most of it, before the job stands still */
 	if (ret == 0)
-		ret = packer_create(&checkpoint.packer, stream->store, &stream->term, stream->map,
+		ret = packer_create(&checkpoint.packer, reader->store, &reader->term, reader->map,
 				    problem);
 	if (ret == 0)
 		ret = capture(&checkpoint);
@@ -295,7 +295,7 @@ int checkpoint_take(struct stream *stream, struct criu_job *criu,
 	if (ret && options->final)
 		thaw(&checkpoint);
 	if (ret)
-		tasks_restart_tracking(&stream->tasks);
+		tasks_restart_tracking(&reader->tasks);
 	if (options->final && ret == 0)
 		stats->frozen_ms = clock_ms() - checkpoint.frozen_at;
 	stats->flush_ms = clock_ms() - checkpoint.frozen_at;

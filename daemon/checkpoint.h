@@ -26,7 +26,7 @@
 
 #include "criu.h"
 #include "pageserver.h"
-#include "stream.h"
+#include "reader.h"
 
 struct checkpoint_stats {
 	char name[64];
@@ -58,7 +58,7 @@ struct checkpoint_options {
  * -ESTALE: the job belongs to another node; -EOWNERDEAD: criu had to be killed, and the job's tasks
  * may be damaged: end them and go back to the last checkpoint.
  */
-int checkpoint_take(struct stream *stream, struct criu_job *criu,
+int checkpoint_take(struct reader *reader, struct criu_job *criu,
 		    const struct checkpoint_options *options, struct checkpoint_stats *stats,
 		    struct problem *problem);
 

@@ -18,7 +18,7 @@
 #include "cleanup.h"
 #include "log.h"
 #include "notice.h"
-#include "stream.h"
+#include "reader.h"
 #include "wire.h"
 
 #define MAX_CLIENTS 512

@@ -27,7 +27,7 @@
 #include "proc.h"
 #include "restore.h"
 #include "store.h"
-#include "stream.h"
+#include "reader.h"
 #include "wire.h"
 
 enum job_state {
@@ -65,7 +65,7 @@ struct job {
 	pthread_t thread;
 	int wake_fd;
 	struct launch launch;
-	struct stream stream;
+	struct reader stream;
 	struct criu_job criu;
 	json_t *facts;
 	uint64_t sequence;              /* of the last checkpoint in this term */
@@ -297,8 +297,8 @@ static int write_record(struct job *job, struct problem *problem)
 		return problem_set(problem, ESRCH, "the job's first process is gone");
 	record = json_pack("{s:O, s:s, s:i, s:I, s:s, s:s, s:I, s:O}", "facts", job->facts, "boot", boot,
 			   "init_pid", job->launch.init_pid, "init_start", (json_int_t)start_time,
-			   "cgroup", job->stream.cgroup, "parent_cgroup", job->parent_cgroup,
-			   "term", (json_int_t)job->stream.term.number, "running", job->running);
+			   "cgroup", job->reader.cgroup, "parent_cgroup", job->parent_cgroup,
+			   "term", (json_int_t)job->reader.term.number, "running", job->running);
 	ret = json_dump_file(record, fresh, JSON_INDENT(1));
 	json_decref(record);
 	if (ret || rename(fresh, path))
@@ -341,7 +341,7 @@ static int open_store(struct job *job, struct problem *problem)
 	};
 	int ret = store_identity(job, &options, problem);
 
-	return ret ? ret : store_open(&job->stream.store, &options, job->id, problem);
+	return ret ? ret : store_open(&job->reader.store, &options, job->id, problem);
 }
 
 /* An owner that renews its lease is alive. One that does not is waited out, then its term ends. */
@@ -352,7 +352,7 @@ static int await_term(struct job *job, struct term *term, struct problem *proble
 	int64_t age = -1;
 
 	for (;;) {
-		int ret = store_read_term(job->stream.store, term, problem);
+		int ret = store_read_term(job->reader.store, term, problem);
 
 		if (ret || term->number == 0 || term->released || term->age_ms >= TERM_LEASE_MS)
 			return ret;
@@ -411,14 +411,14 @@ static int make_outputs(const struct job *job, uint64_t stdout_bytes, uint64_t s
 static int launch(struct job *job, enum init_mode mode, struct problem *problem)
 {
 	struct launch_paths paths = {
-		.cgroup = job->stream.cgroup,
+		.cgroup = job->reader.cgroup,
 		.parent_cgroup = job->parent_cgroup,
 		.directory = job->directory,
 		.stdout_path = job->stdout_path,
 		.stderr_path = job->stderr_path,
 	};
-	int ret = cgroup_create(job->parent_cgroup, job->id, job->stream.cgroup,
-				sizeof(job->stream.cgroup), problem);
+	int ret = cgroup_create(job->parent_cgroup, job->id, job->reader.cgroup,
+				sizeof(job->reader.cgroup), problem);
 
 	if (ret == 0)
 		ret = launch_init(&job->launch, mode, &job->caller, &paths, problem);
@@ -432,7 +432,7 @@ static int find_root(struct job *job, struct problem *problem)
 	cleanup_free pid_t *pids = NULL;
 	size_t count;
 	pid_t inner;
-	int ret = cgroup_pids(job->stream.cgroup, &pids, &count, problem);
+	int ret = cgroup_pids(job->reader.cgroup, &pids, &count, problem);
 
 	for (size_t i = 0; i < count && ret == 0; i++) {
 		if (proc_namespace_pid(pids[i], &inner) || inner != INIT_ROOT_PID)
@@ -470,8 +470,8 @@ static int publish(struct job *job, bool restored, uint64_t stdout_bytes, uint64
 static int start_new(struct job *job, const struct term *previous, int *status,
 		     struct problem *problem)
 {
-	int ret = store_take_term(job->stream.store, previous, job->setup->node, "",
-				  &job->stream.term, problem);
+	int ret = store_take_term(job->reader.store, previous, job->setup->node, "",
+				  &job->reader.term, problem);
 
 	if (ret == 0)
 		ret = make_directory(job, problem);
@@ -528,7 +528,7 @@ static void prepare_criu(struct job *job)
 		.gid = job->caller.gid,
 		.groups = job->caller.groups,
 		.group_count = job->caller.group_count,
-		.cgroup = job->stream.cgroup,
+		.cgroup = job->reader.cgroup,
 		.images = job->images,
 		.ghost_limit = job->class->ghost_limit,
 	};
@@ -541,11 +541,11 @@ static int restore_from(struct job *job, const struct term *previous, const char
 	struct manifest *manifest;
 	struct restore_facts restored;
 	int64_t begin = clock_ms();
-	int ret = manifest_read(job->stream.store, name, &manifest, problem);
+	int ret = manifest_read(job->reader.store, name, &manifest, problem);
 
 	if (ret)
 		return ret;
-	ret = restore_unpack(job->stream.store, manifest, job->images, &restored, restore_note, job,
+	ret = restore_unpack(job->reader.store, manifest, job->images, &restored, restore_note, job,
 			     problem);
 	if (ret) {
 		manifest_free(manifest);
@@ -553,8 +553,8 @@ static int restore_from(struct job *job, const struct term *previous, const char
 	}
 	ret = take_facts(job, &restored, problem);
 	if (ret == 0)
-		ret = store_take_term(job->stream.store, previous, job->setup->node, name,
-				      &job->stream.term, problem);
+		ret = store_take_term(job->reader.store, previous, job->setup->node, name,
+				      &job->reader.term, problem);
 	if (ret == 0)
 		ret = make_outputs(job, restored.stdout_bytes, restored.stderr_bytes, problem);
 	if (ret == 0) {
@@ -564,10 +564,10 @@ static int restore_from(struct job *job, const struct term *previous, const char
 	if (ret == 0)
 		ret = restore_run(&job->criu, &restored, (int)job->class->criu_timeout_ms * 4, problem);
 	if (ret == 0) {
-		pagemap_destroy(job->stream.map);
-		job->stream.map = manifest->map;
+		pagemap_destroy(job->reader.map);
+		job->reader.map = manifest->map;
 		manifest->map = NULL;
-		ret = tasks_adopt(&job->stream.tasks, job->stream.cgroup, problem);
+		ret = tasks_adopt(&job->reader.tasks, job->reader.cgroup, problem);
 	}
 	if (ret == 0)
 		ret = publish(job, true, restored.stdout_bytes, restored.stderr_bytes, !manifest->final,
@@ -628,7 +628,7 @@ static int begin(struct job *job, int *status, struct problem *problem)
 	if (ret == 0)
 		ret = await_term(job, &previous, problem);
 	if (ret == 0)
-		ret = store_list_checkpoints(job->stream.store, &names, &count, problem);
+		ret = store_list_checkpoints(job->reader.store, &names, &count, problem);
 	if (ret)
 		return ret;
 	prepare_criu(job);
@@ -660,8 +660,8 @@ static uint64_t memory_kib(const struct job *job)
 {
 	uint64_t sum = 0, one;
 
-	for (size_t i = 0; i < job->stream.tasks.count; i++)
-		if (proc_memory_kib(job->stream.tasks.list[i].pid, &one) == 0)
+	for (size_t i = 0; i < job->reader.tasks.count; i++)
+		if (proc_memory_kib(job->reader.tasks.list[i].pid, &one) == 0)
 			sum += one;
 	return sum;
 }
@@ -678,7 +678,7 @@ static void run_epoch(struct job *job)
 {
 	struct problem problem;
 	struct pass_stats pass;
-	int ret = stream_epoch(&job->stream, &pass, &problem);
+	int ret = reader_epoch(&job->reader, &pass, &problem);
 
 	job->next_epoch_ms = clock_ms() + job->class->epoch_interval_ms;
 	if (ret == -ECANCELED)
@@ -716,7 +716,7 @@ static void clean_store(struct job *job)
 {
 	struct problem problem;
 	uint64_t used;
-	int ret = store_clean(job->stream.store, &job->stream.term, job->class->keep, job->stream.map,
+	int ret = store_clean(job->reader.store, &job->reader.term, job->class->keep, job->reader.map,
 			      &used, &problem);
 
 	if (ret)
@@ -742,7 +742,7 @@ static int run_checkpoint(struct job *job, bool final, struct problem *problem)
 	int ret;
 
 	job_set_state(job, JOB_CHECKPOINTING);
-	ret = checkpoint_take(&job->stream, &job->criu, &options, &stats, problem);
+	ret = checkpoint_take(&job->reader, &job->criu, &options, &stats, problem);
 	job_set_state(job, JOB_RUNNING);
 	now = clock_ms();
 	job->next_checkpoint_ms = now + job->class->checkpoint_interval_ms;
@@ -776,7 +776,7 @@ static void kill_init(struct job *job)
 		return;
 	syscall(SYS_pidfd_send_signal, job->launch.init_pidfd, SIGKILL, NULL, 0);
 	/* With its PID 1 the kernel kills the whole namespace, also what is frozen. */
-	if (cgroup_thaw(job->stream.cgroup, &problem))
+	if (cgroup_thaw(job->reader.cgroup, &problem))
 		log_warn("%s: %s", job->id, problem.text);
 	while (poll(&gone, 1, 10000) < 0 && errno == EINTR)
 		;
@@ -821,7 +821,7 @@ static enum outcome serve_final(struct job *job)
 static enum outcome serve_lease(struct job *job)
 {
 	struct problem problem;
-	int ret = store_renew_term(job->stream.store, &job->stream.term, &problem);
+	int ret = store_renew_term(job->reader.store, &job->reader.term, &problem);
 
 	job->next_lease_ms = clock_ms() + TERM_LEASE_RENEW_MS;
 	if (ret == -ESTALE)
@@ -967,7 +967,7 @@ static void end_exited(struct job *job)
 					  "all its processes; its checkpoints are kept"));
 		return;
 	}
-	if (store_retire(job->stream.store, &problem)) {
+	if (store_retire(job->reader.store, &problem)) {
 		log_err("%s: has ended, but its checkpoints cannot be removed: %s", job->id, problem.text);
 		json_object_set_new(event, "text", json_sprintf("the job's checkpoints cannot be removed, and "
 								"running it again would restore them: %s",
@@ -1010,13 +1010,13 @@ static void end(struct job *job, enum outcome outcome)
 static void tidy(struct job *job, enum outcome outcome)
 {
 	if (outcome != OUTCOME_LEFT) {
-		cgroup_remove(job->stream.cgroup);
+		cgroup_remove(job->reader.cgroup);
 		directory_remove(job->images);
 	}
-	stream_free(&job->stream);
-	if (job->stream.store)
-		store_close(job->stream.store);
-	job->stream.store = NULL;
+	reader_free(&job->reader);
+	if (job->reader.store)
+		store_close(job->reader.store);
+	job->reader.store = NULL;
 	launch_close(&job->launch);
 	job->left = outcome == OUTCOME_LEFT;
 	job_set_state(job, JOB_ENDED);
@@ -1025,13 +1025,13 @@ static void tidy(struct job *job, enum outcome outcome)
 
 static int prepare(struct job *job, struct problem *problem)
 {
-	job->stream.stopped = pass_stopped;
-	job->stream.stopped_arg = job;
-	job->stream.tasks.mechanism = tracker_choose(job->class->mechanism, problem);
-	if (!job->stream.tasks.mechanism)
+	job->reader.stopped = pass_stopped;
+	job->reader.stopped_arg = job;
+	job->reader.tasks.mechanism = tracker_choose(job->class->mechanism, problem);
+	if (!job->reader.tasks.mechanism)
 		return -ENOTSUP;
-	job_set_status(job, "mechanism", json_string(job->stream.tasks.mechanism->name));
-	return stream_init(&job->stream, problem);
+	job_set_status(job, "mechanism", json_string(job->reader.tasks.mechanism->name));
+	return reader_init(&job->reader, problem);
 }
 
 /* --- taking a job up again --- */
@@ -1041,18 +1041,18 @@ static int latest_map(struct job *job, struct problem *problem)
 	struct manifest *manifest;
 	char **names;
 	size_t count;
-	int ret = store_list_checkpoints(job->stream.store, &names, &count, problem);
+	int ret = store_list_checkpoints(job->reader.store, &names, &count, problem);
 
 	if (ret || !count)
 		return ret;
-	ret = manifest_read(job->stream.store, names[0], &manifest, problem);
+	ret = manifest_read(job->reader.store, names[0], &manifest, problem);
 	free_names(names, count);
 	if (ret)
 		return ret;
-	if (manifest->term == job->stream.term.number)
+	if (manifest->term == job->reader.term.number)
 		job->sequence = manifest->sequence;
-	pagemap_destroy(job->stream.map);
-	job->stream.map = manifest->map;
+	pagemap_destroy(job->reader.map);
+	job->reader.map = manifest->map;
 	manifest->map = NULL;
 	manifest_free(manifest);
 	return 0;
@@ -1065,22 +1065,22 @@ static int adopt(struct job *job, struct problem *problem)
 
 	if (ret)
 		log_warn("%s: %s", job->id, problem->text);
-	ret = cgroup_thaw(job->stream.cgroup, problem);
+	ret = cgroup_thaw(job->reader.cgroup, problem);
 	if (ret == 0)
 		ret = open_store(job, problem);
 	if (ret == 0)
-		ret = store_read_term(job->stream.store, &term, problem);
-	if (ret == 0 && term.number != job->stream.term.number)
+		ret = store_read_term(job->reader.store, &term, problem);
+	if (ret == 0 && term.number != job->reader.term.number)
 		return -ESTALE;
 	if (ret == 0)
-		job->stream.term = term;
+		job->reader.term = term;
 	if (ret == 0 && init_gone(job))
 		return -ESRCH;
 	if (ret == 0)
 		ret = latest_map(job, problem);
 	/* The map says what was stored, the full first collect what is there. */
 	if (ret == 0)
-		ret = tasks_adopt(&job->stream.tasks, job->stream.cgroup, problem);
+		ret = tasks_adopt(&job->reader.tasks, job->reader.cgroup, problem);
 	if (ret == 0)
 		ret = find_root(job, problem);
 	if (ret == 0)
@@ -1109,10 +1109,10 @@ static enum outcome adopt_until(struct job *job)
 		log_warn("%s: cannot be taken up yet, it runs on without checkpoints: %s", job->id,
 			 problem.text);
 		job_set_status(job, "problem", json_string(problem.text));
-		tasks_free(&job->stream.tasks);
-		if (job->stream.store)
-			store_close(job->stream.store);
-		job->stream.store = NULL;
+		tasks_free(&job->reader.tasks);
+		if (job->reader.store)
+			store_close(job->reader.store);
+		job->reader.store = NULL;
 		poll(wait, 2, 5000);
 		if (init_gone(job))
 			return OUTCOME_EXITED;
@@ -1135,9 +1135,9 @@ static void fail_begin(struct job *job, int ret, int status, const struct proble
 	job_post(job, json_pack("{s:s, s:i, s:s}", "event", "failed", "status", status, "text",
 				problem->text));
 	/* A job that never ran leaves nothing in the store, or the lease would have to be waited out. */
-	if (job->stream.store && job->stream.term.number && (status == JOB_STATUS_NOT_EXECUTABLE ||
+	if (job->reader.store && job->reader.term.number && (status == JOB_STATUS_NOT_EXECUTABLE ||
 							      status == JOB_STATUS_NOT_FOUND))
-		store_retire(job->stream.store, NULL);
+		store_retire(job->reader.store, NULL);
 }
 
 static void *job_main(void *arg)
@@ -1288,8 +1288,8 @@ static int adopt_record(struct job *job, json_t *record, struct problem *problem
 		job->caller.groups[job->caller.group_count++] =
 			(gid_t)json_integer_value(json_array_get(groups, i));
 	job->merged = json_is_true(json_object_get(job->facts, "merged"));
-	job->stream.term.number = (uint64_t)json_integer_value(json_object_get(record, "term"));
-	snprintf(job->stream.cgroup, sizeof(job->stream.cgroup), "%s",
+	job->reader.term.number = (uint64_t)json_integer_value(json_object_get(record, "term"));
+	snprintf(job->reader.cgroup, sizeof(job->reader.cgroup), "%s",
 		 json_string_value(json_object_get(record, "cgroup")));
 	snprintf(job->parent_cgroup, sizeof(job->parent_cgroup), "%s",
 		 json_string_value(json_object_get(record, "parent_cgroup")));

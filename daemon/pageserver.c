@@ -43,7 +43,7 @@ struct server {
 	int socket;
 	bool wide;
 	int idle_ms;
-	struct stream *stream;
+	struct reader *reader;
 	struct packer *packer;
 	struct named *named;
 	size_t named_count;
@@ -148,7 +148,7 @@ static int take_data(struct server *server, struct space *space, const struct me
 /* CRIU takes the run for unchanged. What we do not hold of it is read from the stopped task. */
 static int take_unchanged(struct server *server, struct space *space, const struct message *message)
 {
-	struct task *task = tasks_find_inner(&server->stream->tasks, (pid_t)message->id);
+	struct task *task = tasks_find_inner(&server->reader->tasks, (pid_t)message->id);
 	uint64_t end = message->address + message->pages * PAGE_BYTES;
 
 	for (uint64_t at = message->address; at < end; at += PAGE_BYTES) {
@@ -162,7 +162,7 @@ static int take_unchanged(struct server *server, struct space *space, const stru
 		if (message->kind != SPACE_TASK || !task)
 			return problem_set(server->problem, ENOENT, "criu names pages at %#lx of process "
 					   "%lu that nobody holds", from, message->id);
-		ret = stream_read(server->stream, server->packer, task, space, from, at,
+		ret = reader_read(server->reader, server->packer, task, space, from, at,
 				  server->problem);
 		if (ret)
 			return ret;
@@ -185,7 +185,7 @@ static int serve_add(struct server *server, const struct message *message)
 	    message->address + message->pages * PAGE_BYTES < message->address)
 		return problem_set(server->problem, EPROTO, "criu's page message makes no sense: is "
 				   "this version of CRIU known to ckpt?");
-	space = pagemap_space(server->stream->map, message->kind, message->id);
+	space = pagemap_space(server->reader->map, message->kind, message->id);
 	if (!space || regions_add(&named->runs, message->address,
 				  message->address + message->pages * PAGE_BYTES, 0))
 		return problem_set(server->problem, ENOMEM, "out of memory");
@@ -258,25 +258,25 @@ static int retain_named(struct server *server)
 
 	for (size_t i = 0; i < server->named_count; i++) {
 		struct named *named = &server->named[i];
-		struct space *space = pagemap_space(server->stream->map, named->kind, named->id);
+		struct space *space = pagemap_space(server->reader->map, named->kind, named->id);
 
 		if (!space || regions_normalise(&named->runs))
 			return problem_set(server->problem, ENOMEM, "out of memory");
 		space_retain(space, &named->runs);
 	}
-	ret = pagemap_for_each(server->stream->map, find_stale, &seen);
+	ret = pagemap_for_each(server->reader->map, find_stale, &seen);
 	for (size_t i = 0; i < seen.count && ret == 0; i++)
-		pagemap_forget_space(server->stream->map, space_kind(seen.stale[i]),
+		pagemap_forget_space(server->reader->map, space_kind(seen.stale[i]),
 				     space_id(seen.stale[i]));
 	free(seen.stale);
 	return ret ? problem_set(server->problem, ENOMEM, "out of memory") : 0;
 }
 
-int pageserver_serve(int socket, bool wide, struct stream *stream, struct packer *packer,
+int pageserver_serve(int socket, bool wide, struct reader *reader, struct packer *packer,
 		     int idle_ms, struct pageserver_stats *stats, struct problem *problem)
 {
 	struct server server = { .socket = socket, .wide = wide, .idle_ms = idle_ms,
-				 .stream = stream, .packer = packer, .stats = stats,
+				 .reader = reader, .packer = packer, .stats = stats,
 				 .problem = problem };
 	int ret;
 

@@ -18,7 +18,7 @@
 
 #include "packer.h"
 #include "problem.h"
-#include "stream.h"
+#include "reader.h"
 
 struct pageserver_stats {
 	uint64_t pages_named;   /* present pages of the job */
@@ -30,7 +30,7 @@ struct pageserver_stats {
  * Serves until criu closes.  idle_ms: longest silence that is borne.  On an error criu must be
  * waited for and the pass be taken as failed.
  */
-int pageserver_serve(int socket, bool wide, struct stream *stream, struct packer *packer,
+int pageserver_serve(int socket, bool wide, struct reader *reader, struct packer *packer,
 		     int idle_ms, struct pageserver_stats *stats, struct problem *problem);
 
 #endif

@@ -1,58 +1,53 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The stream of one job's pages: tracker → reader → packer → store, in passes.
+ * The way of blocks into one object: the owner fills buffers, threads pack and seal them, one thread
+ * writes them with io_uring.
  *
- *   collect   which pages were written; they are re-armed before the call returns
- *   read      process_vm_readv, after the collect: a page that changes meanwhile is dirty again
- *   pack      zero? same? compress, seal, write
+ *   stream_buffer() ─> owner fills ─> stream_send() ─> workers: pack, seal ─> writer: io_uring
+ *        ^ waits when there is none                                             │
+ *        └────────────────────────── free buffers <─────────────────────────────┘
  *
- * If a pass fails, continuity is lost: the next collect of every task is full, and content hashes
- * keep what did not change off the network.
+ * The buffers are all that there is: a slow store slows the owner.  The first failure stops the
+ * stream for good.
  */
 #ifndef CKPT_STREAM_H
 #define CKPT_STREAM_H
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "block.h"
+#include "object.h"
 
-#include "packer.h"
-#include "pagemap.h"
-#include "problem.h"
-#include "store.h"
-#include "tasks.h"
+struct stream;
 
-struct stream {
-	struct store *store;
-	struct term term;
-	struct pagemap *map;
-	struct tasks tasks;
-	char cgroup[4096];
-	/* Asked between windows of a long pass; true: stop, the job is gone. */
-	bool (*stopped)(void *arg);
-	void *stopped_arg;
-	uint8_t *window;        /* the reader's buffer */
+struct stream_buffer {
+	struct stream_buffer *next;
+	struct block_header header; /* the owner sets kind, content_length, pages */
+	uint8_t *plain;             /* BLOCK_PLAIN_BYTES; see block_pack() */
+	/* the stream's own */
+	uint8_t *sealed;
+	uint32_t number;
+	uint32_t stored;
+	uint32_t written;
+	uint64_t offset;
 };
 
-struct pass_stats {
-	struct packer_stats packed;
-	uint64_t pages_dirty;   /* reported by the trackers */
-	unsigned int full;      /* tasks whose collect was full */
-	unsigned int tasks;
-	int64_t ms;
+struct placement {
+	uint64_t offset;
+	uint32_t stored;
 };
 
-int stream_init(struct stream *stream, struct problem *problem);
-void stream_free(struct stream *stream);
-
-/* Collects all tasks and packs what they wrote. -ECANCELED: stopped. */
-int stream_pass(struct stream *stream, struct packer *packer, struct pass_stats *stats,
-		struct problem *problem);
-/* One epoch: a pass of its own segment, durable when it returns 0. */
-int stream_epoch(struct stream *stream, struct pass_stats *stats, struct problem *problem);
-/* Reads one page range of a task and packs it. */
-int stream_read(struct stream *stream, struct packer *packer, const struct task *task,
-		struct space *space, uint64_t start, uint64_t end, struct problem *problem);
-
-int64_t clock_ms(void); /* CLOCK_BOOTTIME */
+int stream_create(struct stream **stream, struct object_writer *writer, struct problem *problem);
+/* An empty buffer. NULL: the stream has failed. */
+struct stream_buffer *stream_buffer(struct stream *stream);
+/* Takes the buffer; *number is that of the block in this stream, from 0 up. */
+int stream_send(struct stream *stream, struct stream_buffer *buffer, uint32_t *number);
+/* Gives a buffer back unused. */
+void stream_return(struct stream *stream, struct stream_buffer *buffer);
+/* Why the stream failed: -errno; 0: it did not. */
+int stream_failure(struct stream *stream, struct problem *problem);
+/* Waits until all is written. The writer's length is then that of the object. */
+int stream_end(struct stream *stream, struct problem *problem);
+/* Where a block is; after stream_end(). */
+const struct placement *stream_placement(const struct stream *stream, uint32_t number);
+void stream_destroy(struct stream *stream);
 
 #endif
