@@ -65,7 +65,7 @@ struct job {
 	pthread_t thread;
 	int wake_fd;
 	struct launch launch;
-	struct reader stream;
+	struct reader reader;
 	struct criu_job criu;
 	json_t *facts;
 	uint64_t sequence;              /* of the last checkpoint in this term */
