@@ -10,7 +10,8 @@ State is set by options, or while it runs by PUT /control with a JSON object of 
                   dead          accepts, then closes without an answer
                   slow          answers after 'delay' seconds
                   garbage       200 and bytes that are no JSON, for every GET; tokens work
-                  garbage-all   the same for tokens, too
+                  garbage-token the same for tokens only
+                  garbage-all   the same for both
                   huge          200 and an endless body
                   redirect      302 to itself
                   401           the next 'times' GETs say 401, whatever the token
@@ -55,7 +56,8 @@ FACTS = {
     "/latest/meta-data/placement/availability-zone": DOCUMENT["availabilityZone"],
     "/latest/dynamic/instance-identity/document": json.dumps(DOCUMENT, indent=1),
 }
-MODES = ("normal", "dead", "slow", "garbage", "garbage-all", "huge", "redirect", "401", "error")
+MODES = ("normal", "dead", "slow", "garbage", "garbage-token", "garbage-all", "huge", "redirect",
+         "401", "error")
 COUNTERS = ("puts", "gets", "action_gets", "rebalance_gets", "unauthorized", "bad_requests",
             "token_headers_max", "connections")
 
@@ -187,7 +189,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(self.state.get("status"))
         elif mode == "redirect":
             self.answer(302, headers=[("Location", self.path)])
-        elif mode == "garbage-all" or (mode == "garbage" and self.command == "GET"):
+        elif mode == "garbage-all" or mode == {"GET": "garbage", "PUT": "garbage-token"}.get(
+                self.command):
             self.answer(200, b"<html>\x00\xff not the page you want</html>\n")
         elif mode == "huge" and self.command == "GET":
             self.answer_endlessly()

@@ -478,7 +478,7 @@ static void retries_401_once(void **state)
 
 static void reuses_and_renews_token(void **state)
 {
-	long puts;
+	long puts, unauthorized;
 
 	watch();
 	puts = counter("puts");
@@ -487,8 +487,12 @@ static void reuses_and_renews_token(void **state)
 	notice_stop(source);
 	set("{\"ttl\":1}");
 	watch();
+	puts = counter("puts");
+	unauthorized = counter("unauthorized");
 	wait_counter("puts", puts + 4);
 	expect_silence();
+	/* Early: not each by a 401.  A slow machine may be late for some. */
+	assert_true(counter("unauthorized") - unauthorized < counter("puts") - puts);
 	assert_int_equal(counter("bad_requests"), 0);
 }
 
@@ -550,6 +554,14 @@ static void down_from_the_start(void **state)
 		expect(NOTICE_SOURCE_UP, "answers");
 		stop(NULL);
 	}
+}
+
+/* Bytes that would end the header line that the token goes into. */
+static void refuses_bad_token(void **state)
+{
+	set("{\"mode\":\"garbage-token\"}");
+	watch_endpoint(mock.endpoint, 5000);
+	expect(NOTICE_SOURCE_DOWN, "the answer for /latest/api/token is no token");
 }
 
 static void down_when_slow(void **state)
@@ -648,6 +660,7 @@ int main(void)
 		watching(reuses_and_renews_token),
 		watching(reports_down_and_up),
 		watching(down_from_the_start),
+		watching(refuses_bad_token),
 		watching(down_when_slow),
 		watching(down_when_refused),
 		watching(stops_within_a_request),
