@@ -21,11 +21,11 @@ ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCKPT_VERSION='"$(VERSION)"' $(WARN) $(CF
 	-Iuapi -Idaemon -Itools -Iselftests $(PKG_CFLAGS) -pthread -MMD -MP
 
 # Everything of the daemon but its main() and the job's init is one library, that tools and tests use.
-LIB_SRC := $(filter-out daemon/main.c daemon/init.c,$(wildcard daemon/*.c))
+LIB_SRC := $(filter-out daemon/main.c daemon/init.c daemon/criu_fsuid.c,$(wildcard daemon/*.c))
 LIB := $(BUILD)/libckpt.a
 UNIT_TESTS := $(patsubst selftests/unit/%.c,$(BUILD)/unit/%,$(wildcard selftests/unit/*.c))
 GUEST_TESTS := $(patsubst selftests/guest/%.c,$(BUILD)/guest/%,$(wildcard selftests/guest/*.c))
-PROGRAMS := $(BUILD)/ckptd $(BUILD)/ckpt-init $(BUILD)/ckptctl $(BUILD)/ckptbench
+PROGRAMS := $(BUILD)/ckptd $(BUILD)/ckpt-init $(BUILD)/criu-fsuid.so $(BUILD)/ckptctl $(BUILD)/ckptbench
 
 all: programs
 programs: $(PROGRAMS)
@@ -45,6 +45,12 @@ link = $(Q)$(CC) $(CFLAGS) -o $@ $(filter %.o %.a,$^) $(PKG_LIBS)
 $(BUILD)/ckptd: $(BUILD)/obj/daemon/main.o $(LIB)
 	$(call say,LD,$@)
 	$(link)
+
+# Preloaded into criu; see the file.
+$(BUILD)/criu-fsuid.so: daemon/criu_fsuid.c
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -O2 -fPIC -shared -o $@ $<
 
 # PID 1 of each job: small, and linked with nothing of the daemon.
 $(BUILD)/ckpt-init: $(BUILD)/obj/daemon/init.o
@@ -81,6 +87,7 @@ demo:
 install: programs
 	install -D -m 755 $(BUILD)/ckptd $(DESTDIR)$(PREFIX)/sbin/ckptd
 	install -D -m 755 $(BUILD)/ckpt-init $(DESTDIR)$(PREFIX)/lib/ckpt/ckpt-init
+	install -D -m 755 $(BUILD)/criu-fsuid.so $(DESTDIR)$(PREFIX)/lib/ckpt/criu-fsuid.so
 	install -D -m 755 $(BUILD)/ckptctl $(DESTDIR)$(PREFIX)/bin/ckptctl
 	install -D -m 755 $(BUILD)/ckptbench $(DESTDIR)$(PREFIX)/bin/ckptbench
 	install -D -m 644 uapi/linux/ckpt.h $(DESTDIR)$(PREFIX)/include/linux/ckpt.h

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "checkpoint.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cgroup.h"
+#include "cleanup.h"
+#include "directory.h"
+#include "faults.h"
+#include "files.h"
+#include "host.h"
+#include "log.h"
+#include "manifest.h"
+
+#define FREEZE_TIMEOUT_MS 20000
+#define MOST_ROUNDS 5
+/* A round whose pages go out in less time than a freeze takes has nothing left to shrink. */
+#define ROUND_WORTH_PAGES 2048
+
+/* What one checkpoint holds while it is made. */
+struct checkpoint {
+	struct reader *reader;
+	struct criu_job *criu;
+	const struct checkpoint_options *options;
+	struct checkpoint_stats *stats;
+	struct problem *problem;
+	struct packer *packer;
+	struct job_files files;
+	struct packed_file **packed;
+	size_t packed_count;
+	uint64_t stdout_bytes;
+	uint64_t stderr_bytes;
+	int64_t frozen_at;
+};
+
+/* Pre-copy while the job runs, as long as a round is clearly smaller than the one before. */
+static int precopy(struct checkpoint *checkpoint)
+{
+	struct pass_stats pass;
+	uint64_t before = UINT64_MAX;
+
+	for (unsigned int round = 0; round < MOST_ROUNDS; round++) {
+		int ret = reader_epoch(checkpoint->reader, &pass, checkpoint->problem);
+
+		if (ret)
+			return ret;
+		checkpoint->stats->rounds++;
+		if (pass.packed.pages_packed < ROUND_WORTH_PAGES ||
+		    pass.packed.pages_packed > before / 2)
+			break;
+		if (checkpoint->options->deadline_ms &&
+		    clock_ms() + 3 * pass.ms > checkpoint->options->deadline_ms)
+			break;
+		before = pass.packed.pages_packed;
+	}
+	return 0;
+}
+
+static int sync_files(struct checkpoint *checkpoint)
+{
+	struct tasks *tasks = &checkpoint->reader->tasks;
+	int ret = 0;
+
+	files_free(&checkpoint->files);
+	for (size_t i = 0; i < tasks->count && ret == 0; i++)
+		ret = files_sync_task(&checkpoint->files, tasks->list[i].pid, tasks->list[i].pidfd,
+				      checkpoint->problem);
+	return ret;
+}
+
+static int output_size(const char *path, uint64_t *bytes, struct problem *problem)
+{
+	struct stat st;
+
+	if (stat(path, &st))
+		return problem_set(problem, errno, "the job's output %s is gone: %s", path,
+				   strerror(errno));
+	*bytes = (uint64_t)st.st_size;
+	return 0;
+}
+
+static int measure_outputs(struct checkpoint *checkpoint)
+{
+	const struct checkpoint_options *options = checkpoint->options;
+	int ret = output_size(options->stdout_path, &checkpoint->stdout_bytes, checkpoint->problem);
+
+	if (ret == 0 && options->stderr_path)
+		ret = output_size(options->stderr_path, &checkpoint->stderr_bytes,
+				  checkpoint->problem);
+	return ret;
+}
+
+/* CRIU's part: it saves everything but pages, and tells us which pages there are. */
+static int dump(struct checkpoint *checkpoint)
+{
+	const struct checkpoint_options *options = checkpoint->options;
+	struct pageserver_stats pages;
+	struct problem waited;
+	struct criu_run run;
+	int64_t begin = clock_ms();
+	int ret = directory_make_empty(checkpoint->criu->images, checkpoint->problem), served;
+
+	if (ret == 0)
+		ret = criu_dump_start(&run, checkpoint->criu, checkpoint->problem);
+	if (ret)
+		return ret;
+	served = pageserver_serve(run.page_socket, criu_wide_messages(&checkpoint->criu->version),
+				  checkpoint->reader, checkpoint->packer, options->criu_timeout_ms,
+				  &pages, checkpoint->problem);
+	ret = criu_wait(&run, checkpoint->criu, "dump.log", options->criu_timeout_ms, &waited);
+	checkpoint->stats->criu_ms = clock_ms() - begin;
+	checkpoint->stats->pages = pages.pages_named;
+	/* When criu gave up, its own words say more than that it hung up on us. */
+	if (ret && (served == 0 || served == -EPIPE || ret == -ETIMEDOUT))
+		*checkpoint->problem = waited;
+	if (ret == -ETIMEDOUT)
+		return -EOWNERDEAD;
+	return served ? served : ret;
+}
+
+/* From the freeze to the point from which the job may run on: all its state is in our hands. */
+static int capture(struct checkpoint *checkpoint)
+{
+	struct pass_stats pass;
+	int ret = cgroup_freeze(checkpoint->reader->cgroup, FREEZE_TIMEOUT_MS, checkpoint->problem);
+
+	if (ret)
+		return ret;
+	checkpoint->frozen_at = clock_ms();
+	ret = fault("checkpoint.frozen");
+	if (ret == 0)
+		ret = reader_pass(checkpoint->reader, checkpoint->packer, &pass, checkpoint->problem);
+	if (ret == 0)
+		ret = sync_files(checkpoint);
+	if (ret == 0)
+		ret = measure_outputs(checkpoint);
+	if (ret == 0)
+		ret = dump(checkpoint);
+	if (ret == 0)
+		ret = fault("checkpoint.dumped");
+	return ret;
+}
+
+/* Its log, lock and the link to our inventory are not part of the job. */
+static bool is_image(const char *name)
+{
+	size_t length = strlen(name);
+
+	return length > 4 && !strcmp(name + length - 4, ".img");
+}
+
+static int pack_images(struct checkpoint *checkpoint)
+{
+	DIR *dir = opendir(checkpoint->criu->images);
+	struct dirent *entry;
+	int ret = 0;
+
+	if (!dir)
+		return problem_set(checkpoint->problem, errno, "cannot read %s: %s",
+				   checkpoint->criu->images, strerror(errno));
+	while (ret == 0 && (entry = readdir(dir))) {
+		cleanup_close int fd = -1;
+		struct packed_file **grown;
+
+		if (!is_image(entry->d_name))
+			continue;
+		fd = openat(dirfd(dir), entry->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		grown = reallocarray(checkpoint->packed, checkpoint->packed_count + 1, sizeof(*grown));
+		if (fd < 0 || !grown) {
+			ret = problem_set(checkpoint->problem, fd < 0 ? errno : ENOMEM,
+					  "cannot read CRIU's image %s", entry->d_name);
+			break;
+		}
+		checkpoint->packed = grown;
+		ret = packer_file(checkpoint->packer, entry->d_name, fd,
+				  &checkpoint->packed[checkpoint->packed_count], checkpoint->problem);
+		if (ret == 0)
+			checkpoint->packed_count++;
+	}
+	closedir(dir);
+	return ret;
+}
+
+static json_t *meta_files(const struct job_files *files)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < files->count; i++)
+		json_array_append_new(list, json_pack("{s:s, s:I}", "path", files->list[i].path, "size",
+						      (json_int_t)files->list[i].size));
+	return list;
+}
+
+static char *make_meta(const struct checkpoint *checkpoint)
+{
+	json_t *meta = json_deep_copy(checkpoint->options->facts);
+	char *text;
+
+	json_object_set_new(meta, "time", json_integer(time(NULL)));
+	json_object_set_new(meta, "host", host_facts());
+	json_object_set_new(meta, "criu", json_string(checkpoint->criu->version.text));
+	json_object_set_new(meta, "mechanism",
+			    json_string(checkpoint->reader->tasks.mechanism->name));
+	json_object_set_new(meta, "files", meta_files(&checkpoint->files));
+	json_object_set_new(meta, "stdout", json_integer((json_int_t)checkpoint->stdout_bytes));
+	if (checkpoint->options->stderr_path)
+		json_object_set_new(meta, "stderr",
+				    json_integer((json_int_t)checkpoint->stderr_bytes));
+	text = json_dumps(meta, JSON_COMPACT);
+	json_decref(meta);
+	return text;
+}
+
+static int commit(struct checkpoint *checkpoint)
+{
+	struct packer_stats packed;
+	struct manifest manifest = {
+		.term = checkpoint->reader->term.number,
+		.sequence = checkpoint->options->sequence,
+		.final = checkpoint->options->final,
+		.map = checkpoint->reader->map,
+	};
+	int ret = pack_images(checkpoint);
+
+	if (ret)
+		return ret;
+	ret = packer_commit(checkpoint->packer, &packed, checkpoint->problem);
+	if (ret)
+		return ret;
+	checkpoint->packer = NULL;
+	checkpoint->stats->pages_written = packed.pages_packed;
+	checkpoint->stats->bytes_written = packed.bytes_written;
+	manifest.files = checkpoint->packed;
+	manifest.file_count = checkpoint->packed_count;
+	manifest.meta = make_meta(checkpoint);
+	if (!manifest.meta)
+		return problem_set(checkpoint->problem, ENOMEM, "out of memory");
+	ret = manifest_commit(checkpoint->reader->store, &checkpoint->reader->term, &manifest,
+			      checkpoint->stats->name, checkpoint->problem);
+	free(manifest.meta);
+	return ret;
+}
+
+static void release(struct checkpoint *checkpoint)
+{
+	if (checkpoint->packer)
+		packer_abort(checkpoint->packer);
+	for (size_t i = 0; i < checkpoint->packed_count; i++)
+		packed_file_free(checkpoint->packed[i]);
+	free(checkpoint->packed);
+	files_free(&checkpoint->files);
+}
+
+static void thaw(struct checkpoint *checkpoint)
+{
+	struct problem problem;
+
+	if (cgroup_thaw(checkpoint->reader->cgroup, &problem))
+		log_err("%s", problem.text);
+	if (checkpoint->frozen_at)
+		checkpoint->stats->frozen_ms = clock_ms() - checkpoint->frozen_at;
+}
+
+int checkpoint_take(struct reader *reader, struct criu_job *criu,
+		    const struct checkpoint_options *options, struct checkpoint_stats *stats,
+		    struct problem *problem)
+{
+	struct checkpoint checkpoint = { .reader = reader, .criu = criu, .options = options,
+					 .stats = stats, .problem = problem };
+	int64_t begin = clock_ms();
+	int ret;
+
+	memset(stats, 0, sizeof(*stats));
+	stats->final = options->final;
+	problem_set(problem, 0, "stopped by a fault point");
+	ret = precopy(&checkpoint);
+	if (ret == 0)
+		ret = sync_files(&checkpoint); /* most of it, before the job stands still */
+	if (ret == 0)
+		ret = packer_create(&checkpoint.packer, reader->store, &reader->term, reader->map,
+				    problem);
+	if (ret == 0)
+		ret = capture(&checkpoint);
+	if (ret || !options->final)
+		thaw(&checkpoint);
+	if (ret == 0)
+		ret = commit(&checkpoint);
+	if (ret && options->final)
+		thaw(&checkpoint);
+	if (ret)
+		tasks_restart_tracking(&reader->tasks);
+	if (options->final && ret == 0)
+		stats->frozen_ms = clock_ms() - checkpoint.frozen_at;
+	stats->flush_ms = clock_ms() - checkpoint.frozen_at;
+	stats->total_ms = clock_ms() - begin;
+	release(&checkpoint);
+	return ret;
+}

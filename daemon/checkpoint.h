@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * One checkpoint, end to end.  Read checkpoint_take() first: it is the product in a paragraph.
+ *
+ * The manifest's meta is a JSON object:
+ *   "job", "class"        names
+ *   "uid", "gid", "groups"
+ *   "command"             argument list, for people
+ *   "time"                CLOCK_REALTIME seconds
+ *   "host"                see host.h
+ *   "criu", "mechanism"   what was used
+ *   "files"               [{"path", "size"}]: see files.h
+ *   "stdout", "stderr"    bytes of output at the checkpoint; no "stderr" when both go to one file
+ *   "stdout_base", "stderr_base"  file offset in the caller's own output where the job's began; -1:
+ *                         not a regular file
+ *   "sequence_of_job"     counts the job's checkpoints over all terms
+ *   "stats"               see struct checkpoint_stats
+ */
+#ifndef CKPT_CHECKPOINT_H
+#define CKPT_CHECKPOINT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "criu.h"
+#include "pageserver.h"
+#include "reader.h"
+
+struct checkpoint_stats {
+	char name[64];
+	bool final;
+	unsigned int rounds;            /* pre-copy epochs before the freeze */
+	uint64_t pages;                 /* of the job */
+	uint64_t pages_written;         /* by the frozen pass and criu */
+	uint64_t bytes_written;         /* in the frozen pass, with CRIU's images */
+	int64_t frozen_ms;              /* from freeze to thaw, or to the end of the job */
+	int64_t criu_ms;                /* of it, CRIU's */
+	int64_t flush_ms;               /* from freeze to committed */
+	int64_t total_ms;               /* from the start of the first round to committed */
+};
+
+struct checkpoint_options {
+	bool final;                     /* leave the job frozen when committed: the caller ends it */
+	int64_t deadline_ms;            /* CLOCK_BOOTTIME; 0: none */
+	unsigned int keep;
+	int criu_timeout_ms;
+	const char *stdout_path;
+	const char *stderr_path;        /* NULL: with stdout */
+	const json_t *facts;            /* what the job knows of itself; becomes part of meta */
+	uint64_t sequence;              /* in the term */
+};
+
+/*
+ * 0: committed, and the job runs on (or stands frozen after a final one).
+ * Else nothing was committed, the job runs on, and what was committed before stays valid;
+ * -ESTALE: the job belongs to another node; -EOWNERDEAD: criu had to be killed, and the job's tasks
+ * may be damaged: end them and go back to the last checkpoint.
+ */
+int checkpoint_take(struct reader *reader, struct criu_job *criu,
+		    const struct checkpoint_options *options, struct checkpoint_stats *stats,
+		    struct problem *problem);
+
+#endif

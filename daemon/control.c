@@ -1,0 +1,687 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "control.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "log.h"
+#include "notice.h"
+#include "reader.h"
+#include "wire.h"
+
+#define MAX_CLIENTS 512
+
+/* A `run` whose ckptd was restarted comes back within a second; one that is gone never does. */
+#define RECONNECT_US (20 * 1000000ull)
+/* How long the end of a job is kept for its `run`. */
+#define KEEP_ENDED_US (600 * 1000000ull)
+
+struct client {
+	struct control *control;
+	struct client *next;
+	sd_event_source *source;
+	int fd;
+	struct ucred who;
+	struct wire_input input;
+	struct slot *slot;      /* the job that it runs */
+	struct slot *asked;     /* the job whose checkpoint it waits for */
+};
+
+/* A job and who is to be told about it. */
+struct slot {
+	struct control *control;
+	struct slot *next;
+	struct job *job;
+	struct client *client;
+	json_t *backlog;        /* events while no client is there */
+	sd_event_source *timer; /* ends the wait for a client */
+	bool gone;
+};
+
+struct control {
+	sd_event *event;
+	struct job_setup *setup;
+	struct client *clients;
+	unsigned int client_count;
+	struct slot *slots;
+	struct notice_source *notices;
+	int listen_fd;
+	int64_t deadline_ms;    /* of the interruption; 0: none is known */
+	json_t *notice;         /* for status */
+};
+
+/* --- telling clients --- */
+
+static void client_free(struct client *client);
+
+static void client_send(struct client *client, const json_t *message, const int *fds, size_t count)
+{
+	int ret = wire_send(client->fd, message, fds, count, MSG_DONTWAIT);
+
+	/* The hang-up is seen by the loop, which then frees the client. */
+	if (ret)
+		shutdown(client->fd, SHUT_RDWR);
+}
+
+static void client_error(struct client *client, int status, const char *text)
+{
+	json_t *answer = json_pack("{s:s, s:i, s:s, s:s}", "event", "failed", "status", status, "text",
+				   text, "error", text);
+
+	client_send(client, answer, NULL, 0);
+	json_decref(answer);
+}
+
+static void slot_deliver(struct slot *slot, json_t *event)
+{
+	const char *kind = json_string_value(json_object_get(event, "event"));
+	int fds[2];
+	size_t count = 0;
+
+	if (!slot->client) {
+		json_array_append(slot->backlog, event);
+		return;
+	}
+	if (!strcmp(kind, "running"))
+		count = job_open_outputs(slot->job, fds);
+	client_send(slot->client, event, fds, count);
+	while (count)
+		close(fds[--count]);
+}
+
+static void answer_askers(struct slot *slot, const json_t *event)
+{
+	for (struct client *client = slot->control->clients; client; client = client->next) {
+		if (client->asked != slot)
+			continue;
+		client->asked = NULL;
+		client_send(client, event, NULL, 0);
+	}
+}
+
+/* --- slots --- */
+
+static void slot_free(struct slot *slot)
+{
+	struct slot **link = &slot->control->slots;
+
+	while (*link != slot)
+		link = &(*link)->next;
+	*link = slot->next;
+	if (slot->client)
+		slot->client->slot = NULL;
+	for (struct client *client = slot->control->clients; client; client = client->next)
+		if (client->asked == slot) {
+			client->asked = NULL;
+			client_error(client, JOB_STATUS_FAILED, "the job has ended");
+		}
+	sd_event_source_disable_unref(slot->timer);
+	job_destroy(slot->job);
+	json_decref(slot->backlog);
+	free(slot);
+}
+
+static int on_client_missing(sd_event_source *source, uint64_t usec, void *arg)
+{
+	struct slot *slot = arg;
+
+	if (slot->gone)
+		slot_free(slot);
+	else if (!slot->client)
+		job_want_end(slot->job, "its 'ckptctl run' is gone, so the job was ended; its checkpoints "
+					"are kept and the same line goes on from the last one");
+	return 0;
+}
+
+static void slot_arm(struct slot *slot, uint64_t usec)
+{
+	sd_event_source_disable_unref(slot->timer);
+	slot->timer = NULL;
+	if (usec)
+		sd_event_add_time_relative(slot->control->event, &slot->timer, CLOCK_MONOTONIC, usec, 0,
+					   on_client_missing, slot);
+}
+
+static struct slot *slot_new(struct control *control)
+{
+	struct slot *slot = calloc(1, sizeof(*slot));
+
+	if (!slot)
+		return NULL;
+	slot->control = control;
+	slot->backlog = json_array();
+	slot->next = control->slots;
+	control->slots = slot;
+	return slot;
+}
+
+static void slot_discard(struct slot *slot)
+{
+	slot->control->slots = slot->next;
+	json_decref(slot->backlog);
+	free(slot);
+}
+
+static struct slot *slot_find(struct control *control, const char *id)
+{
+	for (struct slot *slot = control->slots; slot; slot = slot->next)
+		if (!strcmp(job_id(slot->job), id))
+			return slot;
+	return NULL;
+}
+
+/* The job has told its end: done if somebody heard it. */
+static void slot_gone(struct slot *slot)
+{
+	slot->gone = true;
+	if (slot->client)
+		slot_free(slot);
+	else
+		slot_arm(slot, KEEP_ENDED_US);
+}
+
+static void slot_pump(struct slot *slot)
+{
+	json_t *event;
+
+	while ((event = job_next_event(slot->job))) {
+		const char *kind = json_string_value(json_object_get(event, "event"));
+		bool gone = !strcmp(kind, "gone");
+
+		if (!strcmp(kind, "checkpoint"))
+			answer_askers(slot, event);
+		else if (!gone && strcmp(kind, "left"))
+			slot_deliver(slot, event);
+		json_decref(event);
+		if (gone) {
+			slot_gone(slot);
+			return;
+		}
+	}
+}
+
+static int on_job_event(sd_event_source *source, int fd, uint32_t revents, void *arg)
+{
+	struct control *control = arg;
+	uint64_t count;
+
+	if (read(fd, &count, sizeof(count)) < 0)
+		return 0;
+	for (struct slot *slot = control->slots, *next; slot; slot = next) {
+		next = slot->next;
+		slot_pump(slot);
+	}
+	return 0;
+}
+
+/* --- requests --- */
+
+static void slot_attach(struct slot *slot, struct client *client)
+{
+	json_t *running = job_running_event(slot->job);
+	json_t *event;
+	size_t i;
+
+	slot->client = client;
+	client->slot = slot;
+	slot_arm(slot, 0);
+	if (running) {
+		slot_deliver(slot, running);
+		json_decref(running);
+	}
+	json_array_foreach(slot->backlog, i, event)
+		if (strcmp(json_string_value(json_object_get(event, "event")), "running"))
+			slot_deliver(slot, event);
+	json_array_clear(slot->backlog);
+	if (slot->gone)
+		slot_free(slot);
+}
+
+static int job_name(const json_t *request, uid_t uid, char *id, size_t bytes,
+		    struct problem *problem)
+{
+	const char *name = json_string_value(json_object_get(request, "job"));
+	int ret = name ? job_check_name(name, problem)
+		       : problem_set(problem, EPROTO, "the request names no job");
+
+	if (ret == 0)
+		snprintf(id, bytes, "%u-%s", uid, name);
+	return ret;
+}
+
+/* Where the caller is, is the kernel's word too; its environment and arguments are its own. */
+static int read_caller(struct client *client, const json_t *request, struct caller *caller,
+		       struct problem *problem)
+{
+	int fds[WIRE_MAX_FDS];
+	size_t count = wire_take_fds(&client->input, fds);
+	int ret;
+
+	memset(caller, 0, sizeof(*caller));
+	ret = caller_from_socket(caller, client->fd, problem);
+	if (count)
+		caller->stdin_fd = fds[0];
+	for (size_t i = 1; i < count; i++)
+		close(fds[i]);
+	if (ret)
+		return ret;
+	caller->arguments = wire_to_vector(json_object_get(request, "arguments"));
+	caller->environment = wire_to_vector(json_object_get(request, "environment"));
+	caller->cwd = wire_to_bytes(json_object_get(request, "cwd"));
+	if (!caller->arguments || !caller->arguments[0] || !caller->environment || !caller->cwd ||
+	    *caller->cwd != '/')
+		return problem_set(problem, EPROTO, "the request is not of this version of ckpt");
+	return 0;
+}
+
+static int run_new(struct client *client, const json_t *request, const char *id,
+		   struct problem *problem)
+{
+	struct control *control = client->control;
+	const char *class = json_string_value(json_object_get(request, "class"));
+	struct job_request wanted = { .id = id };
+	struct slot *slot;
+	int ret;
+
+	wanted.class = class ? config_class(control->setup->config, class) : NULL;
+	if (!wanted.class)
+		return problem_set(problem, ENOENT, "there is no job class '%.60s' in ckptd's "
+				   "configuration; 'ckptctl classes' lists them", class ? class : "");
+	ret = read_caller(client, request, &wanted.caller, problem);
+	if (ret) {
+		caller_free(&wanted.caller);
+		return ret;
+	}
+	wanted.merged = json_is_true(json_object_get(request, "merged"));
+	wanted.outputs = json_deep_copy(json_object_get(request, "outputs"));
+	slot = slot_new(control);
+	if (!slot)
+		return problem_set(problem, ENOMEM, "out of memory");
+	ret = job_create(&slot->job, control->setup, &wanted, problem);
+	if (ret) {
+		slot_discard(slot);
+		return ret;
+	}
+	slot_attach(slot, client);
+	return 0;
+}
+
+static void serve_run(struct client *client, const json_t *request)
+{
+	struct control *control = client->control;
+	bool resume = json_is_true(json_object_get(request, "resume"));
+	struct problem problem;
+	struct slot *slot;
+	char id[160];
+	int ret = job_name(request, client->who.uid, id, sizeof(id), &problem);
+
+	slot = ret ? NULL : slot_find(control, id);
+	if (ret == 0 && client->slot)
+		ret = problem_set(&problem, EBUSY, "one run per connection");
+	else if (ret == 0 && slot && resume && !slot->client)
+		slot_attach(slot, client);
+	else if (ret == 0 && slot)
+		ret = problem_set(&problem, EBUSY, "the job %s runs on this node already; two of one job "
+				  "cannot run at a time. Use another name (--job NAME)", id);
+	else if (ret == 0 && control->deadline_ms) {
+		client_error(client, JOB_STATUS_INTERRUPTED, "this node will be taken away: nothing is started "
+			     "here any more; run the same line on another node");
+		return;
+	} else if (ret == 0)
+		ret = run_new(client, request, id, &problem);
+	if (ret)
+		client_error(client, JOB_STATUS_FAILED, problem.text);
+}
+
+static bool may_see(const struct client *client, const struct job *job)
+{
+	return client->who.uid == 0 || client->who.uid == job_uid(job);
+}
+
+static void serve_status(struct client *client)
+{
+	struct control *control = client->control;
+	json_t *jobs = json_array(), *classes = json_array(), *answer;
+
+	for (struct slot *slot = control->slots; slot; slot = slot->next)
+		if (may_see(client, slot->job) && !slot->gone)
+			json_array_append_new(jobs, job_status(slot->job));
+	for (size_t i = 0; i < control->setup->config->class_count; i++)
+		json_array_append_new(classes, json_string(control->setup->config->classes[i].name));
+	answer = json_pack("{s:s, s:s, s:s, s:o, s:o, s:O?}", "version", CKPT_VERSION, "node",
+			   control->setup->node, "criu", control->setup->criu.text, "jobs", jobs,
+			   "classes", classes, "notice", control->notice);
+	client_send(client, answer, NULL, 0);
+	json_decref(answer);
+}
+
+static void serve_checkpoint(struct client *client, const json_t *request)
+{
+	const char *name = json_string_value(json_object_get(request, "job"));
+	struct slot *slot = NULL;
+	struct problem problem;
+	char id[160];
+
+	/* Root may name any user's job by its full name. */
+	if (name && job_name(request, client->who.uid, id, sizeof(id), &problem) == 0)
+		slot = slot_find(client->control, id) ?: slot_find(client->control, name);
+	if (!slot || slot->gone || !may_see(client, slot->job)) {
+		client_error(client, JOB_STATUS_FAILED, "there is no such job of yours on this node; "
+			     "'ckptctl status' lists them");
+		return;
+	}
+	client->asked = slot;
+	job_want_checkpoint(slot->job);
+}
+
+static void drain(struct control *control, int64_t deadline_ms, const char *why)
+{
+	if (control->deadline_ms && control->deadline_ms <= deadline_ms)
+		return;
+	control->deadline_ms = deadline_ms;
+	json_decref(control->notice);
+	control->notice = json_pack("{s:s, s:I}", "text", why, "deadline_ms", (json_int_t)deadline_ms);
+	log_warn("this node will be taken away in %.1f s (%s): taking final checkpoints",
+		 (double)(deadline_ms - clock_ms()) / 1000, why);
+	for (struct slot *slot = control->slots; slot; slot = slot->next)
+		if (!slot->gone)
+			job_want_final(slot->job, deadline_ms);
+}
+
+static void serve_drain(struct client *client, const json_t *request)
+{
+	json_int_t seconds = json_integer_value(json_object_get(request, "seconds"));
+	json_t *answer;
+
+	if (client->who.uid != 0) {
+		client_error(client, JOB_STATUS_FAILED, "only root may drain a node");
+		return;
+	}
+	if (seconds < 1 || seconds > 86400) {
+		client_error(client, JOB_STATUS_FAILED, "the window is 1 to 86400 seconds");
+		return;
+	}
+	drain(client->control, clock_ms() + seconds * 1000, "ckptctl drain");
+	answer = json_pack("{s:b}", "ok", true);
+	client_send(client, answer, NULL, 0);
+	json_decref(answer);
+}
+
+static void serve_signal(struct client *client, const json_t *request)
+{
+	json_int_t number = json_integer_value(json_object_get(request, "number"));
+
+	if (client->slot && number > 0 && number < NSIG)
+		job_signal(client->slot->job, (int)number);
+}
+
+static void serve_request(struct client *client, const json_t *request)
+{
+	const char *op = json_string_value(json_object_get(request, "op")) ?: "";
+
+	if (!strcmp(op, "run"))
+		serve_run(client, request);
+	else if (!strcmp(op, "signal"))
+		serve_signal(client, request);
+	else if (!strcmp(op, "status"))
+		serve_status(client);
+	else if (!strcmp(op, "checkpoint"))
+		serve_checkpoint(client, request);
+	else if (!strcmp(op, "drain"))
+		serve_drain(client, request);
+	else
+		client_error(client, JOB_STATUS_FAILED, "unknown request: are ckptctl and ckptd of one "
+							 "version?");
+}
+
+/* --- clients --- */
+
+static void client_free(struct client *client)
+{
+	struct client **link = &client->control->clients;
+
+	while (*link != client)
+		link = &(*link)->next;
+	*link = client->next;
+	client->control->client_count--;
+	if (client->slot) {
+		client->slot->client = NULL;
+		slot_arm(client->slot, client->slot->gone ? KEEP_ENDED_US : RECONNECT_US);
+	}
+	sd_event_source_disable_unref(client->source);
+	wire_input_free(&client->input);
+	close(client->fd);
+	free(client);
+}
+
+static int on_client(sd_event_source *source, int fd, uint32_t revents, void *arg)
+{
+	struct client *client = arg;
+	json_t *request;
+	int ret = wire_receive(fd, &client->input, MSG_DONTWAIT), err;
+
+	while (ret == 0 && (request = wire_next(&client->input, &err))) {
+		serve_request(client, request);
+		json_decref(request);
+	}
+	if (ret == 0 && err)
+		ret = err;
+	if (ret && ret != -EAGAIN)
+		client_free(client);
+	return 0;
+}
+
+static int on_connect(sd_event_source *source, int fd, uint32_t revents, void *arg)
+{
+	struct control *control = arg;
+	struct client *client;
+	socklen_t bytes = sizeof(struct ucred);
+	int connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+
+	if (connection < 0)
+		return 0;
+	client = control->client_count < MAX_CLIENTS ? calloc(1, sizeof(*client)) : NULL;
+	if (!client || getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &client->who, &bytes)) {
+		log_warn("a connection is refused: %u are open", control->client_count);
+		free(client);
+		close(connection);
+		return 0;
+	}
+	client->control = control;
+	client->fd = connection;
+	client->next = control->clients;
+	control->clients = client;
+	control->client_count++;
+	sd_event_add_io(control->event, &client->source, connection, EPOLLIN, on_client, client);
+	return 0;
+}
+
+static int listen_socket(struct control *control, struct problem *problem)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = WIRE_SOCKET };
+
+	control->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	unlink(WIRE_SOCKET);
+	if (control->listen_fd < 0 ||
+	    bind(control->listen_fd, (struct sockaddr *)&address, sizeof(address)) ||
+	    chmod(WIRE_SOCKET, 0666) || listen(control->listen_fd, 64))
+		return problem_set(problem, errno, "cannot listen on %s: %s", WIRE_SOCKET,
+				   strerror(errno));
+	sd_event_add_io(control->event, NULL, control->listen_fd, EPOLLIN, on_connect, control);
+	return 0;
+}
+
+/* --- notices --- */
+
+static int on_notice(sd_event_source *source, int fd, uint32_t revents, void *arg)
+{
+	struct control *control = arg;
+	struct notice notice;
+
+	if (read(fd, &notice, sizeof(notice)) != sizeof(notice))
+		return 0;
+	switch (notice.kind) {
+	case NOTICE_INTERRUPTION:
+		drain(control, notice.deadline_ms, notice.text);
+		break;
+	case NOTICE_REBALANCE:
+		log_warn("rebalance recommendation (%s): taking checkpoints early", notice.text);
+		for (struct slot *slot = control->slots; slot; slot = slot->next)
+			if (!slot->gone)
+				job_want_checkpoint(slot->job);
+		break;
+	case NOTICE_SOURCE_DOWN:
+		log_warn("%s", notice.text);
+		break;
+	case NOTICE_SOURCE_UP:
+		log_info("%s", notice.text);
+		break;
+	}
+	return 0;
+}
+
+static int watch_notices(struct control *control, struct problem *problem)
+{
+	const struct config *config = control->setup->config;
+	struct notice_options options = {
+		.endpoint = config->imds_endpoint,
+		.poll_ms = config->imds_poll_ms,
+		.timeout_ms = config->imds_timeout_ms,
+		.window_ms = 120000,
+	};
+	int fd, ret;
+
+	if (!*config->imds_endpoint)
+		return 0;
+	ret = notice_start(&control->notices, &options, &fd, problem);
+	if (ret == 0)
+		sd_event_add_io(control->event, NULL, fd, EPOLLIN, on_notice, control);
+	return ret;
+}
+
+/* --- beginning and end --- */
+
+static void adopt_jobs(struct control *control)
+{
+	char base[PATH_MAX];
+	struct dirent *entry;
+	struct problem problem;
+	DIR *dir;
+
+	job_base_directory(control->setup->config, base, sizeof(base));
+	dir = opendir(base);
+	while (dir && (entry = readdir(dir))) {
+		struct slot *slot;
+		int ret;
+
+		if (entry->d_name[0] == '.')
+			continue;
+		slot = slot_new(control);
+		if (!slot)
+			break;
+		ret = job_adopt(&slot->job, control->setup, entry->d_name, &problem);
+		if (ret == 0) {
+			slot_arm(slot, RECONNECT_US);
+			continue;
+		}
+		slot_discard(slot);
+		if (ret != -ENOENT)
+			log_err("%s", problem.text);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info, void *arg)
+{
+	struct control *control = arg;
+
+	log_info("stopping on %s; jobs run on without checkpoints until ckptd is back",
+		 strsignal((int)info->ssi_signo));
+	return sd_event_exit(control->event, 0);
+}
+
+static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *info, void *arg)
+{
+	log_info("SIGHUP: a changed configuration is read when ckptd is restarted; jobs survive that");
+	return 0;
+}
+
+static void watch_signals(struct control *control)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	sd_event_add_signal(control->event, NULL, SIGTERM, on_stop, control);
+	sd_event_add_signal(control->event, NULL, SIGINT, on_stop, control);
+	sd_event_add_signal(control->event, NULL, SIGHUP, on_hangup, control);
+}
+
+int control_create(struct control **created, struct job_setup *setup, struct problem *problem)
+{
+	struct control *control = calloc(1, sizeof(*control));
+	int ret;
+
+	if (!control || sd_event_new(&control->event) < 0) {
+		free(control);
+		return problem_set(problem, ENOMEM, "out of memory");
+	}
+	control->setup = setup;
+	control->listen_fd = -1;
+	setup->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	/* Blocked before the first thread is made, so that they inherit it. */
+	watch_signals(control);
+	sd_event_add_io(control->event, NULL, setup->event_fd, EPOLLIN, on_job_event, control);
+	ret = listen_socket(control, problem);
+	if (ret == 0)
+		ret = watch_notices(control, problem);
+	if (ret) {
+		control_destroy(control);
+		return ret;
+	}
+	adopt_jobs(control);
+	sd_event_set_watchdog(control->event, true);
+	*created = control;
+	return 0;
+}
+
+int control_run(struct control *control)
+{
+	sd_notify(0, "READY=1");
+	return sd_event_loop(control->event);
+}
+
+void control_destroy(struct control *control)
+{
+	for (struct slot *slot = control->slots; slot; slot = slot->next)
+		job_want_leave(slot->job);
+	while (control->slots)
+		slot_free(control->slots);
+	while (control->clients)
+		client_free(control->clients);
+	if (control->notices)
+		notice_stop(control->notices);
+	if (control->listen_fd >= 0)
+		close(control->listen_fd);
+	close(control->setup->event_fd);
+	json_decref(control->notice);
+	sd_event_unref(control->event);
+	free(control);
+}

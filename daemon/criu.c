@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "criu.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "init_spec.h"
+#include "image.h"
+#include "proc.h"
+
+#ifndef CKPT_FSUID_PATH
+#define CKPT_FSUID_PATH "/usr/lib/ckpt/criu-fsuid.so"
+#endif
+
+#define PAGE_SOCKET_FD 3
+#define CRIU_CACHE "/run/criu.kdat"
+#define MAX_ARGUMENTS 48
+
+/* The command line and environment of one criu, built before the fork. */
+struct command {
+	char *arguments[MAX_ARGUMENTS];
+	size_t count;
+	char ghost_limit[32];
+	char fsuid[64];
+	char preload[PATH_MAX + 16];
+	char *environment[4];
+};
+
+static void command_add(struct command *command, const char *argument)
+{
+	command->arguments[command->count++] = (char *)argument;
+}
+
+static void command_init(struct command *command, const struct criu_job *job, const char *action)
+{
+	memset(command, 0, sizeof(*command));
+	command_add(command, job->program);
+	command_add(command, action);
+	/* Before all else: /etc/criu/default.conf must not change what we ask for. */
+	command_add(command, "--no-default-config");
+	command_add(command, "-D");
+	command_add(command, job->images);
+	command_add(command, "-v2");
+	command_add(command, "--manage-cgroups=ignore");
+	command_add(command, "--file-locks");
+	snprintf(command->ghost_limit, sizeof(command->ghost_limit), "%lu",
+		 (unsigned long)job->ghost_limit);
+	command_add(command, "--ghost-limit");
+	command_add(command, command->ghost_limit);
+	snprintf(command->fsuid, sizeof(command->fsuid), "CKPT_FSUID=%u:%u", job->uid, job->gid);
+	snprintf(command->preload, sizeof(command->preload), "LD_PRELOAD=%s", CKPT_FSUID_PATH);
+	command->environment[0] = (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+	command->environment[1] = job->uid ? command->fsuid : NULL;
+	command->environment[2] = job->uid ? command->preload : NULL;
+}
+
+/* Runs a program and gives what it printed on both outputs. */
+static int run_capture(const char *const arguments[], char *output, size_t bytes)
+{
+	int out[2], status;
+	size_t done = 0;
+	ssize_t n;
+	pid_t pid;
+
+	if (pipe2(out, O_CLOEXEC))
+		return -errno;
+	pid = fork();
+	if (pid == 0) {
+		dup2(out[1], 1);
+		dup2(out[1], 2);
+		execvp(arguments[0], (char *const *)arguments);
+		_exit(127);
+	}
+	close(out[1]);
+	while (pid > 0 && done < bytes - 1 && (n = read(out[0], output + done, bytes - 1 - done)) > 0)
+		done += (size_t)n;
+	output[done] = '\0';
+	close(out[0]);
+	if (pid < 0 || waitpid(pid, &status, 0) < 0)
+		return -errno;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+		return -ENOENT;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
+}
+
+/* From 6.13 [vvar] has a second part, that every command of CRIU before 4.1 dies of. */
+static int check_kernel(const struct criu_version *version, struct problem *problem)
+{
+	struct utsname name;
+	unsigned int major = 0, minor = 0;
+
+	if (uname(&name) || sscanf(name.release, "%u.%u", &major, &minor) != 2)
+		return 0;
+	if ((major > 6 || (major == 6 && minor >= 13)) &&
+	    (version->major < 4 || (version->major == 4 && version->minor < 1)))
+		return problem_set(problem, ENOTSUP,
+				   "CRIU %s does not work on kernel %s: install CRIU 4.1 or later",
+				   version->text, name.release);
+	return 0;
+}
+
+int criu_probe(const char *program, struct criu_version *version, struct problem *problem)
+{
+	const char *const ask[] = { program, "--version", NULL };
+	const char *const check[] = { program, "check", "--no-default-config", "--feature",
+				      "mem_dirty_track", NULL };
+	char text[4096], *found;
+	int ret = run_capture(ask, text, sizeof(text));
+
+	memset(version, 0, sizeof(*version));
+	if (ret == -ENOENT)
+		return problem_set(problem, ENOENT,
+				   "CRIU is missing ('%s' cannot be run): install the package criu, or "
+				   "set criu = in the [daemon] section", program);
+	found = strstr(text, "Version: ");
+	if (!found || sscanf(found + 9, "%u.%u.%u", &version->major, &version->minor,
+			     &version->patch) < 2)
+		return problem_set(problem, EPROTO, "'%s --version' does not answer like CRIU: %.100s",
+				   program, text);
+	snprintf(version->text, sizeof(version->text), "%.*s", (int)strcspn(found + 9, "\n "),
+		 found + 9);
+	if (version->major < 3 || (version->major == 3 && version->minor < 17))
+		return problem_set(problem, ENOTSUP, "CRIU %s is too old: 3.17 or later is needed",
+				   version->text);
+	ret = check_kernel(version, problem);
+	if (ret)
+		return ret;
+	/* As root: it also makes CRIU's cache of kernel features, which no user may own. */
+	if (run_capture(check, text, sizeof(text)))
+		return problem_set(problem, ENOTSUP,
+				   "CRIU %s says that this kernel lacks soft-dirty tracking "
+				   "(criu check --feature mem_dirty_track): %.300s", version->text, text);
+	return 0;
+}
+
+bool criu_wide_messages(const struct criu_version *version)
+{
+	return version->major > 4 || (version->major == 4 && version->minor >= 2);
+}
+
+static int write_procs(const char *cgroup)
+{
+	char path[PATH_MAX];
+	int fd, ret;
+
+	snprintf(path, sizeof(path), "%s/cgroup.procs", cgroup);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	ret = fd >= 0 && write(fd, "0", 1) == 1 ? 0 : -errno;
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+__attribute__((noreturn)) static void exec_criu(const struct criu_job *job, struct command *command,
+						int page_socket, bool into_cgroup)
+{
+	sigset_t none;
+	int null = open("/dev/null", O_RDWR);
+
+	if (into_cgroup && write_procs(job->cgroup))
+		_exit(124);
+	for (int i = 0; i < 3; i++)
+		dup2(null, i);
+	if (page_socket >= 0 && page_socket != PAGE_SOCKET_FD)
+		dup2(page_socket, PAGE_SOCKET_FD);
+	else if (page_socket == PAGE_SOCKET_FD)
+		fcntl(page_socket, F_SETFD, 0);
+	syscall(SYS_close_range, page_socket >= 0 ? PAGE_SOCKET_FD + 1 : 3, ~0U, 0);
+	if (setgroups(job->group_count, job->groups))
+		_exit(124);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	/* What is ignored stays so over exec, and CRIU ends its own helpers with SIGTERM. */
+	signal(SIGPIPE, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
+	execvpe(job->program, command->arguments, command->environment);
+	_exit(127);
+}
+
+/* The process that criu is a child of; see the header. */
+__attribute__((noreturn)) static void supervise(const struct criu_job *job, struct command *command,
+						int page_socket, bool restoring, pid_t ckptd)
+{
+	char path[PATH_MAX];
+	struct stat cache;
+	int lock, freeze, status = 0;
+	pid_t pid;
+
+	setsid();
+	prctl(PR_SET_NAME, "ckptd-criu");
+	signal(SIGTERM, SIG_IGN);
+	snprintf(path, sizeof(path), "%s/lock", job->images);
+	lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	snprintf(path, sizeof(path), "%s/cgroup.freeze", job->cgroup);
+	freeze = open(path, O_WRONLY | O_CLOEXEC);
+	if (lock < 0 || freeze < 0 || flock(lock, LOCK_EX) ||
+	    setns(job->init_pidfd, CLONE_NEWPID | CLONE_NEWNS))
+		_exit(124);
+	pid = fork();
+	if (pid == 0)
+		exec_criu(job, command, page_socket, restoring);
+	/* Keep only what is ours, so that no pipe of another job hangs on this process. */
+	dup2(lock, 3);
+	dup2(freeze, 4);
+	syscall(SYS_close_range, 5, ~0U, 0);
+	while (pid < 0 || (waitpid(pid, &status, 0) < 0 && errno == EINTR))
+		if (pid < 0)
+			_exit(124);
+	if (lstat(CRIU_CACHE, &cache) == 0 && cache.st_uid != 0)
+		unlink(CRIU_CACHE);
+	if (getppid() != ckptd && write(4, "0", 1) != 1)
+		_exit(124);
+	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128);
+}
+
+static int start(struct criu_run *run, const struct criu_job *job, struct command *command,
+		 int page_socket, bool restoring, struct problem *problem)
+{
+	pid_t ckptd = getpid();
+
+	run->supervisor = fork();
+	if (run->supervisor < 0)
+		return problem_set(problem, errno, "cannot fork for criu: %s", strerror(errno));
+	if (run->supervisor == 0) {
+		/* lock and freeze become 3 and 4 after criu has its socket: move that out of the way. */
+		if (page_socket >= 0)
+			page_socket = fcntl(page_socket, F_DUPFD_CLOEXEC, 64);
+		supervise(job, command, page_socket, restoring, ckptd);
+	}
+	run->pidfd = pidfd_of(run->supervisor);
+	return 0;
+}
+
+int criu_dump_start(struct criu_run *run, const struct criu_job *job, struct problem *problem)
+{
+	struct command command;
+	char root[16], parent[PATH_MAX];
+	int pair[2], ret;
+
+	*run = (struct criu_run){ .pidfd = -1, .page_socket = -1 };
+	/* CRIU takes pages for unchanged only if there is an earlier dump; this is all it reads of it. */
+	snprintf(parent, sizeof(parent), "%s/parent-facts", job->images);
+	ret = inventory_write(parent, problem);
+	if (ret)
+		return ret;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return problem_set(problem, errno, "cannot make a socket pair: %s", strerror(errno));
+	snprintf(root, sizeof(root), "%d", INIT_ROOT_PID);
+	command_init(&command, job, "dump");
+	command_add(&command, "-o");
+	command_add(&command, "dump.log");
+	command_add(&command, "-t");
+	command_add(&command, root);
+	/* Tasks end only after the checkpoint is committed, and by our hand. */
+	command_add(&command, "--leave-running");
+	command_add(&command, "--freeze-cgroup");
+	command_add(&command, job->cgroup);
+	command_add(&command, "--track-mem");
+	command_add(&command, "--prev-images-dir");
+	command_add(&command, "parent-facts");
+	command_add(&command, "--page-server");
+	command_add(&command, "--ps-socket");
+	command_add(&command, "3");
+	ret = start(run, job, &command, pair[1], false, problem);
+	close(pair[1]);
+	if (ret)
+		close(pair[0]);
+	else
+		run->page_socket = pair[0];
+	return ret;
+}
+
+int criu_restore_start(struct criu_run *run, const struct criu_job *job, struct problem *problem)
+{
+	struct command command;
+
+	*run = (struct criu_run){ .pidfd = -1, .page_socket = -1 };
+	command_init(&command, job, "restore");
+	command_add(&command, "-o");
+	command_add(&command, "restore.log");
+	command_add(&command, "-d");
+	return start(run, job, &command, -1, true, problem);
+}
+
+/* The first and the last lines that CRIU calls errors. */
+static void read_errors(const struct criu_job *job, const char *log, char *text, size_t bytes)
+{
+	char path[PATH_MAX], line[512], last[512] = "";
+	cleanup_fclose FILE *file = NULL;
+	size_t used = 0;
+	int lines = 0;
+
+	snprintf(path, sizeof(path), "%s/%s", job->images, log);
+	file = fopen(path, "re");
+	text[0] = '\0';
+	while (file && fgets(line, sizeof(line), file)) {
+		char *error = strstr(line, "Error (");
+
+		if (!error)
+			continue;
+		line[strcspn(line, "\n")] = '\0';
+		if (lines++ < 3 && used < bytes)
+			used += (size_t)snprintf(text + used, bytes - used, "%s%s", used ? "; " : "",
+						 error);
+		else
+			snprintf(last, sizeof(last), "%s", error);
+	}
+	if (*last && used < bytes)
+		snprintf(text + used, bytes - used, "; … %s", last);
+}
+
+static void kill_supervised(const struct criu_run *run)
+{
+	char path[64];
+	cleanup_fclose FILE *children = NULL;
+	pid_t child;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", run->supervisor, run->supervisor);
+	children = fopen(path, "re");
+	while (children && fscanf(children, "%d", &child) == 1)
+		kill(child, SIGKILL);
+}
+
+int criu_wait(struct criu_run *run, const struct criu_job *job, const char *log, int timeout_ms,
+	      struct problem *problem)
+{
+	struct pollfd wait = { .fd = run->pidfd, .events = POLLIN };
+	char errors[700];
+	int ready, status = 0;
+
+	if (run->page_socket >= 0)
+		close(run->page_socket);
+	do
+		ready = poll(&wait, 1, timeout_ms);
+	while (ready < 0 && errno == EINTR);
+	if (ready == 0)
+		kill_supervised(run);
+	while (waitpid(run->supervisor, &status, 0) < 0 && errno == EINTR)
+		;
+	close(run->pidfd);
+	*run = (struct criu_run){ .pidfd = -1, .page_socket = -1 };
+	if (ready == 0)
+		return problem_set(problem, ETIMEDOUT,
+				   "criu did not finish within %d s (criu_timeout) and was killed",
+				   timeout_ms / 1000);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return 0;
+	read_errors(job, log, errors, sizeof(errors));
+	return problem_set(problem, EIO, "criu %s: %s", *log == 'd' ? "cannot save the job"
+			   : "cannot restore the job", *errors ? errors : "no reason given (exit status "
+			   "of a start that failed)");
+}
+
+int criu_wait_orphan(const char *directory, int timeout_ms, struct problem *problem)
+{
+	char path[PATH_MAX];
+	cleanup_close int fd = -1;
+	int waited = 0;
+
+	snprintf(path, sizeof(path), "%s/lock", directory);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	/* flock() has no timeout and no event: this is rare and short. */
+	while (flock(fd, LOCK_EX | LOCK_NB)) {
+		if (waited >= timeout_ms)
+			return problem_set(problem, ETIMEDOUT, "a criu of an earlier ckptd is still at work");
+		poll(NULL, 0, 50);
+		waited += 50;
+	}
+	return 0;
+}

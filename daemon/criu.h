@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * CRIU: everything of a job that is not page content.  The only file that knows its command line.
+ *
+ * criu runs inside the job's PID and mount namespaces (so that they are not dumped) but outside its
+ * IPC namespace (so that System V objects are), as the job's user with all capabilities: root on the
+ * node is nobody on a file server that squashes root, the user is not.
+ *
+ * A supervisor process stands between ckptd and criu and outlives a ckptd that dies: criu must not
+ * be killed while it has hold of the job's tasks.  Without ckptd the dump fails and criu lets go;
+ * the supervisor then thaws the job.
+ */
+#ifndef CKPT_CRIU_H
+#define CKPT_CRIU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "problem.h"
+
+struct criu_version {
+	unsigned int major, minor, patch;
+	char text[32];
+};
+
+/* Asks the program; also says when this CRIU cannot work on this kernel. */
+int criu_probe(const char *program, struct criu_version *version, struct problem *problem);
+/* Page server messages are 24 bytes up to 4.1.1 and 32 from 4.2. */
+bool criu_wide_messages(const struct criu_version *version);
+
+struct criu_job {
+	const char *program;
+	struct criu_version version;
+	pid_t init_pid;
+	int init_pidfd;
+	uid_t uid;
+	gid_t gid;
+	const gid_t *groups;
+	size_t group_count;
+	const char *cgroup;
+	const char *images;     /* directory, absolute, on a local file system */
+	uint64_t ghost_limit;   /* bytes */
+};
+
+struct criu_run {
+	pid_t supervisor;
+	int pidfd;
+	int page_socket;        /* dump: our end; -1 else */
+};
+
+/* The job is frozen by the caller and is still frozen when the dump has ended. */
+int criu_dump_start(struct criu_run *run, const struct criu_job *job, struct problem *problem);
+/* Restored tasks become children of the job's init. */
+int criu_restore_start(struct criu_run *run, const struct criu_job *job, struct problem *problem);
+/*
+ * Waits; 0 when criu succeeded. problem: criu's own error lines. -ETIMEDOUT: it was killed, and the
+ * job's tasks may be damaged.
+ */
+int criu_wait(struct criu_run *run, const struct criu_job *job, const char *log, int timeout_ms,
+	      struct problem *problem);
+/* Waits for a supervisor that an earlier ckptd left behind in this directory. */
+int criu_wait_orphan(const char *directory, int timeout_ms, struct problem *problem);
+
+#endif

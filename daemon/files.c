@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "files.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/fsuid.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "log.h"
+
+int files_add(struct job_files *files, const char *path, uint64_t size, dev_t device, ino_t inode)
+{
+	struct job_file *grown;
+
+	for (size_t i = 0; i < files->count; i++) {
+		if (files->list[i].device == device && files->list[i].inode == inode && inode) {
+			files->list[i].size = size;
+			return 0;
+		}
+	}
+	if (files->count == files->space) {
+		files->space = files->space ? files->space * 2 : 16;
+		grown = reallocarray(files->list, files->space, sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		files->list = grown;
+	}
+	files->list[files->count] = (struct job_file){ .path = strdup(path), .size = size,
+						       .device = device, .inode = inode };
+	if (!files->list[files->count].path)
+		return -ENOMEM;
+	files->count++;
+	return 0;
+}
+
+void files_free(struct job_files *files)
+{
+	for (size_t i = 0; i < files->count; i++)
+		free(files->list[i].path);
+	free(files->list);
+	memset(files, 0, sizeof(*files));
+}
+
+/*
+ * The job's own open file: opening it by path would be another access check, that root fails on a
+ * server that squashes it.
+ */
+static int sync_descriptor(struct job_files *files, int pidfd, int number, const char *path,
+			   struct problem *problem)
+{
+	cleanup_close int fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
+	struct stat st;
+	int flags;
+
+	if (fd < 0)
+		return 0; /* closed meanwhile: the close has written it back or will fail for the job */
+	flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || flags & O_PATH || (flags & O_ACCMODE) == O_RDONLY || fstat(fd, &st) ||
+	    !S_ISREG(st.st_mode))
+		return 0;
+	if (fsync(fd) && errno != EROFS && errno != EINVAL)
+		return problem_set(problem, errno, "cannot write back %s, which the job has open: %s",
+				   path, strerror(errno));
+	if (st.st_nlink == 0 || *path != '/' || !strncmp(path, "/memfd:", 7))
+		return 0; /* without a name: CRIU saves the content */
+	if (files_add(files, path, (uint64_t)st.st_size, st.st_dev, st.st_ino))
+		return problem_set(problem, ENOMEM, "out of memory");
+	return 0;
+}
+
+/* Shared writable mappings may outlive their descriptor. */
+static int sync_mappings(pid_t pid, struct problem *problem)
+{
+	char name[64], line[PATH_MAX + 128], mode[8], path[PATH_MAX];
+	cleanup_fclose FILE *maps = NULL;
+
+	snprintf(name, sizeof(name), "/proc/%d/maps", pid);
+	maps = fopen(name, "re");
+	while (maps && fgets(line, sizeof(line), maps)) {
+		cleanup_close int fd = -1;
+		unsigned long start, end;
+
+		if (sscanf(line, "%lx-%lx %7s %*s %*s %*s %4095[^\n]", &start, &end, mode, path) != 4 ||
+		    mode[1] != 'w' || mode[3] != 's' || *path != '/')
+			continue;
+		snprintf(name, sizeof(name), "/proc/%d/map_files/%lx-%lx", pid, start, end);
+		fd = open(name, O_RDONLY | O_CLOEXEC);
+		if (fd >= 0 && fsync(fd) && errno != EINVAL && errno != EROFS)
+			return problem_set(problem, errno, "cannot write back %s, which the job has "
+					   "mapped: %s", path, strerror(errno));
+	}
+	return 0;
+}
+
+int files_sync_task(struct job_files *files, pid_t pid, int pidfd, struct problem *problem)
+{
+	char directory[64], path[PATH_MAX];
+	struct dirent *entry;
+	DIR *dir;
+	int ret = 0;
+
+	snprintf(directory, sizeof(directory), "/proc/%d/fd", pid);
+	dir = opendir(directory);
+	if (!dir)
+		return 0; /* it has ended */
+	while (ret == 0 && (entry = readdir(dir))) {
+		ssize_t n;
+
+		if (entry->d_name[0] == '.')
+			continue;
+		n = readlinkat(dirfd(dir), entry->d_name, path, sizeof(path) - 1);
+		if (n < 0)
+			continue;
+		path[n] = '\0';
+		ret = sync_descriptor(files, pidfd, atoi(entry->d_name), path, problem);
+	}
+	closedir(dir);
+	return ret ? ret : sync_mappings(pid, problem);
+}
+
+static int put_back(const struct job_file *file, struct problem *problem)
+{
+	struct stat st;
+
+	if (stat(file->path, &st))
+		return problem_set(problem, errno,
+				   "%s, which the job had open for writing, cannot be found: %s; a job can "
+				   "only go on where the files that it uses have the same paths",
+				   file->path, strerror(errno));
+	if ((uint64_t)st.st_size == file->size)
+		return 0;
+	if ((uint64_t)st.st_size < file->size)
+		return problem_set(problem, ESTALE,
+				   "%s has %lld bytes, at the checkpoint it had %llu: its content is lost, "
+				   "the job cannot go on from this checkpoint", file->path,
+				   (long long)st.st_size, (unsigned long long)file->size);
+	if (truncate(file->path, (off_t)file->size))
+		return problem_set(problem, errno, "cannot cut %s back to its %llu bytes at the "
+				   "checkpoint: %s", file->path, (unsigned long long)file->size,
+				   strerror(errno));
+	log_info("%s cut back from %lld to its %llu bytes at the checkpoint", file->path,
+		 (long long)st.st_size, (unsigned long long)file->size);
+	return 0;
+}
+
+int files_put_back(const struct job_files *files, uid_t uid, gid_t gid, struct problem *problem)
+{
+	int ret = 0;
+
+	setfsgid(gid);
+	setfsuid(uid);
+	for (size_t i = 0; i < files->count && ret == 0; i++)
+		ret = put_back(&files->list[i], problem);
+	setfsuid(0);
+	setfsgid(0);
+	return ret;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The regular files that a job holds open for writing: made durable with each checkpoint, and put
+ * back to the size that they had in it before a restore.
+ */
+#ifndef CKPT_FILES_H
+#define CKPT_FILES_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "problem.h"
+
+struct job_file {
+	char *path;             /* as the job sees it */
+	uint64_t size;          /* bytes */
+	dev_t device;
+	ino_t inode;
+};
+
+struct job_files {
+	struct job_file *list;
+	size_t count;
+	size_t space;
+};
+
+/* Adds the files of one task and fsyncs them. The task is frozen or may go on writing. */
+int files_sync_task(struct job_files *files, pid_t pid, int pidfd, struct problem *problem);
+/*
+ * With the file access of uid and gid: longer files are cut to their size at the checkpoint.
+ * A missing or shorter file is an error that names it.
+ */
+int files_put_back(const struct job_files *files, uid_t uid, gid_t gid, struct problem *problem);
+int files_add(struct job_files *files, const char *path, uint64_t size, dev_t device, ino_t inode);
+void files_free(struct job_files *files);
+
+#endif

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * One job from `run` to its end.  Everything that takes time happens in the job's own thread, one
+ * thing after the other; the event loop only asks (job_want) and passes on what the thread says
+ * (job_next_event).
+ *
+ *   STARTING ──────────────┐
+ *   RESTORING ─────────────┼─> RUNNING ─> CHECKPOINTING ─> RUNNING … ─> ENDED
+ *   ADOPTING (after a      │                     └─ final: the job is ended ─> ENDED
+ *     restart of ckptd) ───┘
+ */
+#ifndef CKPT_JOB_H
+#define CKPT_JOB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "config.h"
+#include "criu.h"
+#include "launch.h"
+#include "problem.h"
+#include "tracker.h"
+
+struct job;
+
+/* What is the same for all jobs of this ckptd. */
+struct job_setup {
+	const struct config *config;
+	uint8_t cluster_key[32];
+	struct criu_version criu;
+	char node[64];
+	int event_fd;           /* eventfd that is written when a job has something to say */
+};
+
+/* Exit statuses of `ckptctl run` that are not the program's; in the man page. */
+enum job_status {
+	JOB_STATUS_INTERRUPTED = 75, /* EX_TEMPFAIL: run the same line again, it goes on */
+	JOB_STATUS_FAILED = 125,     /* ckpt could not do it; what is in the store is untouched */
+	JOB_STATUS_NOT_EXECUTABLE = 126,
+	JOB_STATUS_NOT_FOUND = 127,
+};
+
+struct job_request {
+	const struct class *class;
+	const char *id;         /* "UID-NAME" */
+	struct caller caller;   /* taken over */
+	bool merged;            /* stdout and stderr are one file */
+	json_t *outputs;        /* {"stdout": {...}, "stderr": {...}}, kept for the client */
+	bool drained;           /* a notice is already here: refuse */
+};
+
+/* Takes over the request's caller and outputs also on error. */
+int job_create(struct job **job, const struct job_setup *setup, struct job_request *request,
+	       struct problem *problem);
+/* Takes up what an earlier ckptd left in the directory of this id. -ENOENT: nothing that runs. */
+int job_adopt(struct job **job, const struct job_setup *setup, const char *id,
+	      struct problem *problem);
+/* Joins the thread. Only after job_ended(), or with the job left running for the next ckptd. */
+void job_destroy(struct job *job);
+
+/* Checks a name given by a user. */
+int job_check_name(const char *name, struct problem *problem);
+/* The directory of all jobs' local state. */
+void job_base_directory(const struct config *config, char *path, size_t bytes);
+
+const char *job_id(const struct job *job);
+uid_t job_uid(const struct job *job);
+bool job_ended(struct job *job);
+
+void job_want_checkpoint(struct job *job);
+/* deadline_ms: CLOCK_BOOTTIME. */
+void job_want_final(struct job *job, int64_t deadline_ms);
+/* The job is to be ended; its checkpoints stay. */
+void job_want_end(struct job *job, const char *why);
+/* ckptd stops: leave the job running. */
+void job_want_leave(struct job *job);
+int job_signal(struct job *job, int number);
+
+/* The next event for the client, or NULL; see wire.h. */
+json_t *job_next_event(struct job *job);
+/* Opens the outputs for the client: fds[0] stdout, fds[1] stderr unless merged; their number. */
+size_t job_open_outputs(const struct job *job, int fds[2]);
+/* What a client that connects again must be told. */
+json_t *job_running_event(struct job *job);
+json_t *job_status(struct job *job);
+
+#endif

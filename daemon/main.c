@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+/* ckptd: reads its configuration and key, asks CRIU what it can, and serves. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "cleanup.h"
+#include "config.h"
+#include "control.h"
+#include "directory.h"
+#include "faults.h"
+#include "job.h"
+#include "log.h"
+#include "problem.h"
+
+#define CONFIG_FILE "/etc/ckpt/ckptd.conf"
+#define RUN_DIRECTORY "/run/ckpt"
+
+static const struct option options[] = {
+	{ "config", required_argument, NULL, 'c' },
+	{ "check-config", no_argument, NULL, 'k' },
+	{ "help-config", no_argument, NULL, 'K' },
+	{ "version", no_argument, NULL, 'V' },
+	{ "help", no_argument, NULL, 'h' },
+	{ 0 },
+};
+
+static void usage(FILE *out)
+{
+	fprintf(out, "Usage: ckptd [OPTION]...\n"
+		     "Keeps checkpoints of the jobs started with 'ckptctl run'.\n\n"
+		     "  -c, --config FILE   configuration (" CONFIG_FILE ")\n"
+		     "      --check-config  read the configuration, say what is wrong with it, and exit\n"
+		     "      --help-config   print every key of the configuration\n"
+		     "  -V, --version       print the version\n"
+		     "  -h, --help          print this\n");
+}
+
+static int read_key(const char *path, uint8_t key[32], struct problem *problem)
+{
+	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct stat st;
+	uint8_t extra;
+
+	if (fd < 0 || fstat(fd, &st))
+		return problem_set(problem, errno, "cannot read the cluster key %s: %s; make it once and "
+				   "copy it to all nodes: (umask 077; head -c 32 /dev/urandom > %s)", path,
+				   strerror(errno), path);
+	if (st.st_uid != 0 || st.st_mode & 077)
+		return problem_set(problem, EPERM, "the cluster key %s can be read by others than root: "
+				   "chown root %s && chmod 600 %s, and make a new one if it was so for long",
+				   path, path, path);
+	if (read(fd, key, 32) != 32 || read(fd, &extra, 1) != 0)
+		return problem_set(problem, EINVAL, "the cluster key %s has %lld bytes instead of 32", path,
+				   (long long)st.st_size);
+	return 0;
+}
+
+/* Two ckptds on a node would fight for its jobs. */
+static int take_lock(struct problem *problem)
+{
+	int fd;
+
+	if (directory_make(RUN_DIRECTORY, problem) || chmod(RUN_DIRECTORY, 0755))
+		return problem_set(problem, errno, "cannot make %s: %s", RUN_DIRECTORY, strerror(errno));
+	fd = open(RUN_DIRECTORY "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB))
+		return problem_set(problem, EBUSY, "another ckptd runs on this node");
+	return 0; /* held until the process ends */
+}
+
+static void prepare_process(const struct config *config)
+{
+	struct rlimit files = { 65536, 65536 };
+	static const char *const levels[] = { "error", "warning", "notice", "info", "debug" };
+
+	setrlimit(RLIMIT_NOFILE, &files);
+	for (size_t i = 0; i < sizeof(levels) / sizeof(*levels); i++)
+		if (!strcmp(config->log_level, levels[i]))
+			log_set_level((int)(LOG_ERR + i));
+}
+
+static int setup_init(struct job_setup *setup, const struct config *config, struct problem *problem)
+{
+	char base[4096];
+	int ret;
+
+	memset(setup, 0, sizeof(*setup));
+	setup->config = config;
+	gethostname(setup->node, sizeof(setup->node) - 1);
+	if (geteuid() != 0)
+		return problem_set(problem, EPERM, "ckptd must be run as root");
+	if (sodium_init() < 0)
+		return problem_set(problem, EIO, "libsodium cannot be initialised");
+	ret = take_lock(problem);
+	if (ret == 0)
+		ret = read_key(config->key_file, setup->cluster_key, problem);
+	if (ret == 0)
+		ret = criu_probe(config->criu, &setup->criu, problem);
+	job_base_directory(config, base, sizeof(base));
+	if (ret == 0)
+		ret = directory_make(base, problem);
+	return ret;
+}
+
+static int serve(const struct config *config)
+{
+	struct problem problem;
+	struct job_setup setup;
+	struct control *control;
+	int ret = setup_init(&setup, config, &problem);
+
+	if (ret == 0)
+		ret = control_create(&control, &setup, &problem);
+	if (ret) {
+		log_err("%s", problem.text);
+		return EXIT_FAILURE;
+	}
+	log_info("ckptd %s on %s, CRIU %s", CKPT_VERSION, setup.node, setup.criu.text);
+	ret = control_run(control);
+	control_destroy(control);
+	sodium_memzero(setup.cluster_key, sizeof(setup.cluster_key));
+	return ret < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+	const char *path = CONFIG_FILE;
+	struct config *config;
+	struct problem problem;
+	bool check = false;
+	int option, ret;
+
+	while ((option = getopt_long(argc, argv, "c:Vh", options, NULL)) != -1) {
+		switch (option) {
+		case 'c': path = optarg; break;
+		case 'k': check = true; break;
+		case 'K': config_print_manual(); return 0;
+		case 'V': printf("ckptd %s\n", CKPT_VERSION); return 0;
+		case 'h': usage(stdout); return 0;
+		default: usage(stderr); return 2;
+		}
+	}
+	if (optind < argc) {
+		usage(stderr);
+		return 2;
+	}
+	if (config_load(&config, path, &problem)) {
+		fprintf(stderr, "ckptd: %s\n", problem.text);
+		return EXIT_FAILURE;
+	}
+	if (check) {
+		printf("%s: %zu job classes, no errors\n", path, config->class_count);
+	} else if (fault_arm(getenv("CKPT_FAULT"))) {
+		fprintf(stderr, "ckptd: CKPT_FAULT is no fault point\n");
+		return 2;
+	} else {
+		prepare_process(config);
+		ret = serve(config);
+		config_free(config);
+		return ret;
+	}
+	config_free(config);
+	return 0;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * An object of the store: a header and blocks (block.h), written once, under a name that nothing had
+ * before, and durable before it has that name.
+ *
+ *    0  u8[8]  magic "CKPTOBJ\n"
+ *    8  u32    version: 1
+ *   12  u32    kind: 1 term, 2 segment, 3 manifest
+ *   16  u64    term
+ *   24  u64    number (manifests: the sequence; terms: 0)
+ *   32  u32    flags: 1 final (manifests only)
+ *   36  u32    zero
+ *   40  u64    length of the object, with this header
+ *   48  u8[16] key check: which cluster key (seal.h)
+ *   64  u8[32] salt
+ *   96  u8[32] MAC of bytes 0 to 95, job name and object name
+ *  128  blocks
+ *
+ * An object is valid if and only if (1) magic, version and kind are known, flags are those of the
+ * kind and the spare field is zero; (2) kind, term and number are those of its name; (3) the key
+ * check is that of the cluster key; (4) the MAC is right; (5) the file has the length of the header;
+ * (6) in manifests and terms, the blocks from 128 on follow each other without gaps, are valid, and
+ * exactly the last is marked as last and ends at the length.  Of segments only the blocks that a
+ * manifest refers to are looked at.
+ */
+#ifndef CKPT_OBJECT_H
+#define CKPT_OBJECT_H
+
+#include "store_private.h"
+
+#define OBJECT_HEADER_BYTES 128
+
+enum object_flags {
+	OBJECT_FINAL = 1,
+};
+
+/* ---- writing; the caller has entered the store ---- */
+
+struct object_writer {
+	struct store *store;
+	struct object_id id;
+	char name[OBJECT_NAME_MAX];
+	char unfinished[OBJECT_NAME_MAX];
+	int fd;
+	uint64_t length; /* written so far; the next block's offset for object_add() */
+	uint8_t salt[SEAL_SALT_BYTES];
+	struct sealer *sealer;
+	uint8_t *buffer; /* of object_add() */
+};
+
+/* Creates tmp.*; object_discard() what it made, always. */
+int object_create(struct object_writer *writer, struct store *store, const struct object_id *id,
+		  struct problem *problem);
+/* Packs, seals and writes one block after the last. plain: see block_pack(). */
+int object_add(struct object_writer *writer, struct block_codec *codec,
+	       struct block_header *header, uint8_t *plain, struct problem *problem);
+/* Header, check of the length, fsync, close. */
+int object_finish(struct object_writer *writer, uint32_t flags, struct problem *problem);
+/* Gives it its name, durably. -EEXIST: the name is taken. On any failure the name is not ours. */
+int object_publish(struct object_writer *writer, struct problem *problem);
+/* Frees the writer's and removes tmp.* if it still exists. */
+void object_discard(struct object_writer *writer);
+int write_at(int fd, const void *data, size_t length, uint64_t offset);
+
+/* ---- reading ---- */
+
+struct object_reader {
+	struct store *store;
+	struct object_id id;
+	char name[OBJECT_NAME_MAX];
+	int fd;
+	uint32_t flags;
+	uint64_t length;
+	int64_t modified_ns;
+	struct sealer *sealer;
+};
+
+/* Opens and checks the header. -ENOENT: there is none. object_close() only after 0. */
+int object_open(struct object_reader *reader, struct store *store, const struct object_id *id,
+		struct problem *problem);
+void object_close(struct object_reader *reader);
+/* Reads the block at offset with the stored length into plain; buffer has BLOCK_STORED_MAX bytes. */
+int object_read(struct object_reader *reader, struct block_codec *codec, uint64_t offset,
+		uint32_t stored, uint8_t *buffer, struct block_header *header, uint8_t *plain,
+		struct problem *problem);
+/* The same for the block whose length is not known; *stored gets it. */
+int object_read_next(struct object_reader *reader, struct block_codec *codec, uint64_t offset,
+		     uint32_t *stored, uint8_t *buffer, struct block_header *header,
+		     uint8_t *plain, struct problem *problem);
+
+#endif

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "pageserver.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+
+enum command {
+	COMMAND_OPEN = 4,
+	COMMAND_PARENT = 5,
+	COMMAND_ADD = 6,
+	COMMAND_CLOSE = 0x1023,
+	COMMAND_FORCE_CLOSE = 0x1024,
+};
+
+#define FLAG_PRESENT 4u
+
+#define MAX_PAGES (1ull << 40)
+#define CHUNK_PAGES 256u
+
+struct message {
+	uint32_t command;
+	uint32_t flags;
+	uint64_t pages;
+	uint64_t address;
+	enum space_kind kind;
+	uint64_t id;
+};
+
+/* What CRIU named of one space. */
+struct named {
+	enum space_kind kind;
+	uint64_t id;
+	struct regions runs;
+};
+
+struct server {
+	int socket;
+	bool wide;
+	int idle_ms;
+	struct reader *reader;
+	struct packer *packer;
+	struct named *named;
+	size_t named_count;
+	struct pageserver_stats *stats;
+	struct problem *problem;
+	uint8_t *chunk;
+};
+
+static int receive(struct server *server, void *buffer, size_t bytes)
+{
+	struct pollfd wait = { .fd = server->socket, .events = POLLIN };
+	size_t done = 0;
+
+	while (done < bytes) {
+		ssize_t n;
+		int ready = poll(&wait, 1, server->idle_ms);
+
+		if (ready < 0 && errno == EINTR)
+			continue;
+		if (ready == 0)
+			return problem_set(server->problem, ETIMEDOUT, "criu was silent for %d s (criu_timeout)",
+					   server->idle_ms / 1000);
+		n = recv(server->socket, (uint8_t *)buffer + done, bytes - done, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return problem_set(server->problem, EPIPE, "criu hung up");
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+static int receive_message(struct server *server, struct message *message)
+{
+	uint8_t raw[32];
+	uint32_t command, pages;
+	uint64_t id;
+	int ret = receive(server, raw, server->wide ? 32 : 24);
+
+	if (ret)
+		return ret;
+	memcpy(&command, raw, 4);
+	if (server->wide) {
+		memcpy(&message->pages, raw + 8, 8);
+	} else {
+		memcpy(&pages, raw + 4, 4);
+		message->pages = pages;
+	}
+	memcpy(&message->address, raw + (server->wide ? 16 : 8), 8);
+	memcpy(&id, raw + (server->wide ? 24 : 16), 8);
+	message->command = command & 0xffff;
+	message->flags = command >> 16;
+	message->kind = (enum space_kind)(id & 0xff);
+	message->id = id >> 8;
+	return 0;
+}
+
+static int answer(struct server *server, const void *data, size_t bytes)
+{
+	if (send(server->socket, data, bytes, MSG_NOSIGNAL) != (ssize_t)bytes)
+		return problem_set(server->problem, EPIPE, "criu hung up");
+	return 0;
+}
+
+/* Adds the space and says whether CRIU may leave out what it takes for unchanged. */
+static int serve_open(struct server *server, const struct message *message)
+{
+	struct named *grown;
+	char has_parent = message->kind == SPACE_TASK;
+
+	if (message->kind != SPACE_TASK && message->kind != SPACE_SHMEM)
+		return problem_set(server->problem, EPROTO, "criu sends pages of an unknown kind (%d)",
+				   message->kind);
+	grown = reallocarray(server->named, server->named_count + 1, sizeof(*grown));
+	if (!grown)
+		return problem_set(server->problem, ENOMEM, "out of memory");
+	server->named = grown;
+	grown[server->named_count++] = (struct named){ .kind = message->kind, .id = message->id };
+	return answer(server, &has_parent, 1);
+}
+
+static int take_data(struct server *server, struct space *space, const struct message *message)
+{
+	uint64_t address = message->address;
+	uint64_t left = message->pages;
+	int ret = 0;
+
+	while (left && ret == 0) {
+		size_t pages = left < CHUNK_PAGES ? left : CHUNK_PAGES;
+
+		ret = receive(server, server->chunk, pages * PAGE_BYTES);
+		for (size_t i = 0; i < pages && ret == 0; i++)
+			ret = packer_page(server->packer, space, address + i * PAGE_BYTES,
+					  server->chunk + i * PAGE_BYTES, server->problem);
+		address += pages * PAGE_BYTES;
+		left -= pages;
+	}
+	server->stats->pages_sent += message->pages;
+	return ret;
+}
+
+/* CRIU takes the run for unchanged. What we do not hold of it is read from the stopped task. */
+static int take_unchanged(struct server *server, struct space *space, const struct message *message)
+{
+	struct task *task = tasks_find_inner(&server->reader->tasks, (pid_t)message->id);
+	uint64_t end = message->address + message->pages * PAGE_BYTES;
+
+	for (uint64_t at = message->address; at < end; at += PAGE_BYTES) {
+		uint64_t from = at;
+		int ret;
+
+		while (at < end && !space_holds(space, at))
+			at += PAGE_BYTES;
+		if (at == from)
+			continue;
+		if (message->kind != SPACE_TASK || !task)
+			return problem_set(server->problem, ENOENT, "criu names pages at %#lx of process "
+					   "%lu that nobody holds", from, message->id);
+		ret = reader_read(server->reader, server->packer, task, space, from, at,
+				  server->problem);
+		if (ret)
+			return ret;
+		server->stats->pages_read += (at - from) / PAGE_BYTES;
+		for (; from < at; from += PAGE_BYTES)
+			if (!space_holds(space, from))
+				return problem_set(server->problem, EFAULT, "the page at %#lx of process %d "
+						   "cannot be read", from, task->pid);
+	}
+	return 0;
+}
+
+static int serve_add(struct server *server, const struct message *message)
+{
+	struct named *named = server->named_count ? &server->named[server->named_count - 1] : NULL;
+	struct space *space;
+
+	if (!named || named->kind != message->kind || named->id != message->id ||
+	    message->address % PAGE_BYTES || !message->pages || message->pages > MAX_PAGES ||
+	    message->address + message->pages * PAGE_BYTES < message->address)
+		return problem_set(server->problem, EPROTO, "criu's page message makes no sense: is "
+				   "this version of CRIU known to ckpt?");
+	space = pagemap_space(server->reader->map, message->kind, message->id);
+	if (!space || regions_add(&named->runs, message->address,
+				  message->address + message->pages * PAGE_BYTES, 0))
+		return problem_set(server->problem, ENOMEM, "out of memory");
+	server->stats->pages_named += message->pages;
+	if (message->flags & FLAG_PRESENT)
+		return take_data(server, space, message);
+	return take_unchanged(server, space, message);
+}
+
+static int serve(struct server *server)
+{
+	const int32_t zero = 0;
+	struct message message;
+	int ret;
+
+	for (;;) {
+		ret = receive_message(server, &message);
+		if (ret)
+			return ret;
+		switch (message.command) {
+		case COMMAND_OPEN:
+			ret = serve_open(server, &message);
+			break;
+		case COMMAND_PARENT:
+			ret = answer(server, &zero, sizeof(zero));
+			break;
+		case COMMAND_ADD:
+			ret = serve_add(server, &message);
+			break;
+		case COMMAND_CLOSE:
+		case COMMAND_FORCE_CLOSE:
+			return answer(server, &zero, sizeof(zero));
+		default:
+			ret = problem_set(server->problem, EPROTO, "unknown page server command %u from "
+					  "criu", message.command);
+		}
+		if (ret)
+			return ret;
+	}
+}
+
+struct seen {
+	const struct server *server;
+	struct space **stale;
+	size_t count;
+};
+
+static int find_stale(struct space *space, void *arg)
+{
+	struct seen *seen = arg;
+	struct space **grown;
+
+	for (size_t i = 0; i < seen->server->named_count; i++)
+		if (seen->server->named[i].kind == space_kind(space) &&
+		    seen->server->named[i].id == space_id(space))
+			return 0;
+	grown = reallocarray(seen->stale, seen->count + 1, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	seen->stale = grown;
+	seen->stale[seen->count++] = space;
+	return 0;
+}
+
+/* CRIU's list is the truth: what it did not name does not exist. */
+static int retain_named(struct server *server)
+{
+	struct seen seen = { .server = server };
+	int ret;
+
+	for (size_t i = 0; i < server->named_count; i++) {
+		struct named *named = &server->named[i];
+		struct space *space = pagemap_space(server->reader->map, named->kind, named->id);
+
+		if (!space || regions_normalise(&named->runs))
+			return problem_set(server->problem, ENOMEM, "out of memory");
+		space_retain(space, &named->runs);
+	}
+	ret = pagemap_for_each(server->reader->map, find_stale, &seen);
+	for (size_t i = 0; i < seen.count && ret == 0; i++)
+		pagemap_forget_space(server->reader->map, space_kind(seen.stale[i]),
+				     space_id(seen.stale[i]));
+	free(seen.stale);
+	return ret ? problem_set(server->problem, ENOMEM, "out of memory") : 0;
+}
+
+int pageserver_serve(int socket, bool wide, struct reader *reader, struct packer *packer,
+		     int idle_ms, struct pageserver_stats *stats, struct problem *problem)
+{
+	struct server server = { .socket = socket, .wide = wide, .idle_ms = idle_ms,
+				 .reader = reader, .packer = packer, .stats = stats,
+				 .problem = problem };
+	int ret;
+
+	memset(stats, 0, sizeof(*stats));
+	server.chunk = malloc((size_t)CHUNK_PAGES * PAGE_BYTES);
+	if (!server.chunk)
+		return problem_set(problem, ENOMEM, "out of memory");
+	ret = serve(&server);
+	if (ret == 0)
+		ret = retain_named(&server);
+	for (size_t i = 0; i < server.named_count; i++)
+		regions_free(&server.named[i].runs);
+	free(server.named);
+	free(server.chunk);
+	return ret;
+}

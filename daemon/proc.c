@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "proc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+
+/* Reads a small file of /proc/PID whole, as a string. */
+static int read_file(pid_t pid, const char *name, char *text, size_t bytes)
+{
+	char path[64];
+	cleanup_close int fd = -1;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	n = read(fd, text, bytes - 1);
+	if (n < 0)
+		return -errno;
+	text[n] = '\0';
+	return 0;
+}
+
+int proc_start_time(pid_t pid, uint64_t *ticks)
+{
+	char text[2048], *after;
+	int ret = read_file(pid, "stat", text, sizeof(text));
+
+	if (ret)
+		return ret;
+	/* The name in parentheses may hold anything, also ')'; field 22 counts from its end. */
+	after = strrchr(text, ')');
+	if (!after || sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d"
+			     " %*d %*d %*d %*d %*d %lu", ticks) != 1)
+		return -EPROTO;
+	return 0;
+}
+
+/* The text behind "Key:" in /proc/PID/status. */
+static int status_line(pid_t pid, const char *key, char *value, size_t bytes)
+{
+	char text[8192], *found;
+	int ret = read_file(pid, "status", text, sizeof(text));
+
+	if (ret)
+		return ret;
+	found = strstr(text, key);
+	if (!found)
+		return -EPROTO;
+	found += strlen(key);
+	snprintf(value, bytes, "%.*s", (int)strcspn(found, "\n"), found);
+	return 0;
+}
+
+int proc_namespace_pid(pid_t pid, pid_t *inner)
+{
+	char value[256], *last;
+	int ret = status_line(pid, "\nNSpid:", value, sizeof(value));
+
+	if (ret)
+		return ret;
+	last = strrchr(value, '\t');
+	if (!last || sscanf(last, "%d", inner) != 1)
+		return -EPROTO;
+	return 0;
+}
+
+int proc_umask(pid_t pid, unsigned int *umask)
+{
+	char value[64];
+	int ret = status_line(pid, "\nUmask:", value, sizeof(value));
+
+	if (ret)
+		return ret;
+	return sscanf(value, "%o", umask) == 1 ? 0 : -EPROTO;
+}
+
+int proc_oom_score_adj(pid_t pid, int *value)
+{
+	char text[64];
+	int ret = read_file(pid, "oom_score_adj", text, sizeof(text));
+
+	if (ret)
+		return ret;
+	return sscanf(text, "%d", value) == 1 ? 0 : -EPROTO;
+}
+
+int proc_memory_kib(pid_t pid, uint64_t *kib)
+{
+	char value[64];
+	uint64_t swap = 0;
+	int ret = status_line(pid, "\nVmRSS:", value, sizeof(value));
+
+	if (ret)
+		return ret;
+	if (sscanf(value, "%lu", kib) != 1)
+		return -EPROTO;
+	if (status_line(pid, "\nVmSwap:", value, sizeof(value)) == 0 &&
+	    sscanf(value, "%lu", &swap) == 1)
+		*kib += swap;
+	return 0;
+}
+
+int proc_link(pid_t pid, const char *name, char *target, size_t bytes)
+{
+	char path[300];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	n = readlink(path, target, bytes);
+	if (n < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	if ((size_t)n == bytes)
+		return -ENAMETOOLONG;
+	target[n] = '\0';
+	return 0;
+}
+
+int proc_boot_id(char id[40])
+{
+	cleanup_fclose FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+
+	if (!file || fscanf(file, "%39s", id) != 1)
+		return -EIO;
+	return 0;
+}
+
+int pidfd_of(pid_t pid)
+{
+	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	return fd < 0 ? -errno : fd;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What /proc says about one process. All return 0 or -errno; -ESRCH: it is gone. */
+#ifndef CKPT_PROC_H
+#define CKPT_PROC_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Clock ticks since boot at which it started: with the pid, an identity within one boot. */
+int proc_start_time(pid_t pid, uint64_t *ticks);
+/* Its pid in the innermost PID namespace that it is in. */
+int proc_namespace_pid(pid_t pid, pid_t *inner);
+/* The target of the link /proc/PID/name. */
+int proc_link(pid_t pid, const char *name, char *target, size_t bytes);
+int proc_umask(pid_t pid, unsigned int *umask);
+int proc_oom_score_adj(pid_t pid, int *value);
+/* Resident memory with swap, in KiB. */
+int proc_memory_kib(pid_t pid, uint64_t *kib);
+/* An identity of this boot, to tell what an earlier one left behind. */
+int proc_boot_id(char id[40]);
+
+int pidfd_of(pid_t pid);
+
+#endif

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "restore.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "directory.h"
+#include "faults.h"
+#include "host.h"
+#include "image.h"
+
+/* One unpacking: the position over all spaces. */
+struct unpack {
+	struct store *store;
+	struct manifest *manifest;
+	const char *images;
+	struct image_writer writer;
+	uint32_t pages_id;
+	uint64_t done;
+	uint64_t all;
+	restore_progress progress;
+	void *arg;
+	struct problem *problem;
+};
+
+#define PROGRESS_PAGES 8192
+
+static int take_page(void *arg, uint64_t address, const void *page)
+{
+	struct unpack *unpack = arg;
+
+	if (++unpack->done % PROGRESS_PAGES == 0 && unpack->progress)
+		unpack->progress(unpack->arg, unpack->done, unpack->all);
+	return image_page(&unpack->writer, address, page);
+}
+
+static int unpack_space(struct space *space, void *arg)
+{
+	struct unpack *unpack = arg;
+	int closed, ret;
+
+	ret = image_open(&unpack->writer, unpack->images, space_kind(space), space_id(space),
+			 ++unpack->pages_id, unpack->problem);
+	if (ret)
+		return ret;
+	ret = manifest_read_space(unpack->store, unpack->manifest, space, take_page, unpack,
+				  unpack->problem);
+	closed = image_close(&unpack->writer);
+	if (ret == 0 && closed)
+		return problem_set(unpack->problem, -closed, "cannot write CRIU's images into %s: %s",
+				   unpack->images, strerror(-closed));
+	return ret;
+}
+
+static int unpack_file(struct unpack *unpack, const char *name)
+{
+	char path[4096];
+	cleanup_close int fd = -1;
+
+	/* Authenticated, but a name is still no path. */
+	if (strchr(name, '/') || name[0] == '.')
+		return problem_set(unpack->problem, EBADMSG, "the checkpoint holds a file named '%s'",
+				   name);
+	snprintf(path, sizeof(path), "%s/%s", unpack->images, name);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return problem_set(unpack->problem, errno, "cannot write %s: %s", path, strerror(errno));
+	return manifest_read_file(unpack->store, unpack->manifest, name, fd, unpack->problem);
+}
+
+static int read_files(struct restore_facts *facts)
+{
+	json_t *list = json_object_get(facts->meta, "files");
+	json_t *entry;
+	size_t i;
+
+	json_array_foreach(list, i, entry) {
+		const char *path = json_string_value(json_object_get(entry, "path"));
+		json_t *size = json_object_get(entry, "size");
+
+		if (!path || *path != '/' || !json_is_integer(size))
+			return -EBADMSG;
+		if (files_add(&facts->files, path, (uint64_t)json_integer_value(size), 0, 0))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int read_meta(struct restore_facts *facts, const struct manifest *manifest,
+		     struct problem *problem)
+{
+	json_error_t error;
+
+	memset(facts, 0, sizeof(*facts));
+	facts->meta = json_loads(manifest->meta, 0, &error);
+	if (!json_is_object(facts->meta) || read_files(facts))
+		return problem_set(problem, EBADMSG, "the checkpoint's description makes no sense: %s",
+				   error.text);
+	facts->stdout_bytes = (uint64_t)json_integer_value(json_object_get(facts->meta, "stdout"));
+	facts->stderr_bytes = (uint64_t)json_integer_value(json_object_get(facts->meta, "stderr"));
+	return host_check(json_object_get(facts->meta, "host"), problem);
+}
+
+int restore_unpack(struct store *store, struct manifest *manifest, const char *images,
+		   struct restore_facts *facts, restore_progress progress, void *arg,
+		   struct problem *problem)
+{
+	struct unpack unpack = { .store = store, .manifest = manifest, .images = images,
+				 .progress = progress, .arg = arg, .problem = problem };
+	int ret = read_meta(facts, manifest, problem);
+
+	unpack.all = facts->pages = pagemap_pages(manifest->map);
+	if (ret == 0)
+		ret = directory_make_empty(images, problem);
+	if (ret == 0)
+		ret = pagemap_for_each(manifest->map, unpack_space, &unpack);
+	for (size_t i = 0; i < manifest->file_count && ret == 0; i++)
+		ret = unpack_file(&unpack, packed_file_name(manifest->files[i]));
+	if (ret)
+		restore_free(facts);
+	return ret;
+}
+
+int restore_run(const struct criu_job *criu, const struct restore_facts *facts, int timeout_ms,
+		struct problem *problem)
+{
+	struct criu_run run;
+	int ret = files_put_back(&facts->files, criu->uid, criu->gid, problem);
+
+	if (ret == 0)
+		ret = fault("restore.files");
+	if (ret == 0)
+		ret = criu_restore_start(&run, criu, problem);
+	if (ret)
+		return ret;
+	return criu_wait(&run, criu, "restore.log", timeout_ms, problem);
+}
+
+void restore_free(struct restore_facts *facts)
+{
+	if (facts->meta)
+		json_decref(facts->meta);
+	files_free(&facts->files);
+	memset(facts, 0, sizeof(*facts));
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Restoring a job in two steps.  restore_unpack() reads a whole checkpoint from the store into
+ * CRIU's images on the local disk, authenticating every byte, and touches nothing else: only after
+ * it may the job's term be taken.  restore_run() then lets CRIU make the job.
+ */
+#ifndef CKPT_RESTORE_H
+#define CKPT_RESTORE_H
+
+#include <jansson.h>
+
+#include "criu.h"
+#include "files.h"
+#include "manifest.h"
+#include "problem.h"
+#include "store.h"
+
+struct restore_facts {
+	json_t *meta;
+	uint64_t stdout_bytes;
+	uint64_t stderr_bytes;
+	struct job_files files;
+	uint64_t pages;
+};
+
+/* Called with what has been done so far, for progress. */
+typedef void (*restore_progress)(void *arg, uint64_t pages_done, uint64_t pages_all);
+
+/* -EBADMSG: damaged, try an older one. -ENOTSUP: this node cannot run it. */
+int restore_unpack(struct store *store, struct manifest *manifest, const char *images,
+		   struct restore_facts *facts, restore_progress progress, void *arg,
+		   struct problem *problem);
+int restore_run(const struct criu_job *criu, const struct restore_facts *facts, int timeout_ms,
+		struct problem *problem);
+void restore_free(struct restore_facts *facts);
+
+#endif

@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "store_private.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/fsuid.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "faults.h"
+#include "log.h"
+#include "segment.h"
+
+/* ---- the store user's identity ---- */
+
+static int identity_set(uid_t uid, gid_t gid)
+{
+	setfsgid(gid);
+	setfsuid(uid);
+	return (uid_t)setfsuid(-1) == uid && (gid_t)setfsgid(-1) == gid ? 0 : -EPERM;
+}
+
+int store_enter(const struct store *store, struct identity *caller, struct problem *problem)
+{
+	caller->uid = setfsuid(-1);
+	caller->gid = setfsgid(-1);
+	caller->entered = true;
+	if (!identity_set(store->uid, store->gid))
+		return 0;
+	return problem_set(problem, EPERM,
+			   "cannot use the store as user %u, group %u: ckptd runs as user %u without "
+			   "CAP_SETUID and CAP_SETGID", store->uid, store->gid, geteuid());
+}
+
+void identity_leave(struct identity *caller)
+{
+	if (caller->entered)
+		identity_set(caller->uid, caller->gid);
+}
+
+/* ---- what went wrong, in words ---- */
+
+static const char *remedy(const struct store *store, int err, char *text, size_t length)
+{
+	switch (err) {
+	case ENOSPC:
+		return "the store is full: free space, enlarge it, or keep fewer checkpoints";
+	case EDQUOT:
+		snprintf(text, length, "raise the disk quota of user %u or keep fewer checkpoints",
+			 store->uid);
+		return text;
+	case EROFS:
+		return "the store is mounted read-only: mount it read-write";
+	case ESTALE:
+		return "the server no longer knows this directory: mount the store again";
+	case EACCES:
+	case EPERM:
+		snprintf(text, length, "user %u, group %u (store_user) must own the directory or be "
+			 "allowed to write it: chown or chmod it", store->uid, store->gid);
+		return text;
+	case EIO:
+		return "look for errors of the disk or the server in the kernel log";
+	case ENOENT:
+		return "it was removed, or the store is not mounted";
+	case EEXIST:
+		return "another owner of the job wrote it";
+	}
+	return "see errno(3)";
+}
+
+int store_problem(const struct store *store, struct problem *problem, int err,
+		  const char *operation, const char *name)
+{
+	char text[160];
+
+	return problem_set(problem, err, "cannot %s %s%s%s: %s; %s", operation, store->path,
+			   *name ? "/" : "", name, strerror(err),
+			   remedy(store, err, text, sizeof(text)));
+}
+
+int store_damaged(const struct store *store, struct problem *problem, const char *name,
+		  const char *format, ...)
+{
+	char what[256];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(what, sizeof(what), format, args);
+	va_end(args);
+	return problem_set(problem, EBADMSG,
+			   "%s/%s is damaged or was tampered with: %s; restore another checkpoint, "
+			   "and check the storage", store->path, name, what);
+}
+
+/* ---- names ---- */
+
+void object_name(char name[OBJECT_NAME_MAX], const struct object_id *id)
+{
+	switch (id->kind) {
+	case OBJECT_TERM:
+		snprintf(name, OBJECT_NAME_MAX, "term-%016" PRIx64, id->term);
+		break;
+	case OBJECT_SEGMENT:
+		snprintf(name, OBJECT_NAME_MAX, "seg-%016" PRIx64 "-%016" PRIx64, id->term,
+			 id->number);
+		break;
+	case OBJECT_MANIFEST:
+		snprintf(name, OBJECT_NAME_MAX, "manifest-%016" PRIx64 "-%016" PRIx64, id->term,
+			 id->number);
+		break;
+	case OBJECT_UNFINISHED:
+		snprintf(name, OBJECT_NAME_MAX, "tmp.%016" PRIx64 ".%016" PRIx64 ".%016" PRIx64,
+			 id->term, id->instance, id->number);
+		break;
+	}
+}
+
+static bool starts_with(const char *text, const char *start)
+{
+	return !strncmp(text, start, strlen(start));
+}
+
+/* Parses loosely; the name is an object's when it is exactly what its parts give. */
+bool object_parse(const char *name, struct object_id *id)
+{
+	char again[OBJECT_NAME_MAX];
+
+	*id = (struct object_id){ 0 };
+	if (starts_with(name, "term-")) {
+		id->kind = OBJECT_TERM;
+		sscanf(name, "term-%16" SCNx64, &id->term);
+	} else if (starts_with(name, "seg-")) {
+		id->kind = OBJECT_SEGMENT;
+		sscanf(name, "seg-%16" SCNx64 "-%16" SCNx64, &id->term, &id->number);
+	} else if (starts_with(name, "manifest-")) {
+		id->kind = OBJECT_MANIFEST;
+		sscanf(name, "manifest-%16" SCNx64 "-%16" SCNx64, &id->term, &id->number);
+	} else if (starts_with(name, "tmp.")) {
+		id->kind = OBJECT_UNFINISHED;
+		sscanf(name, "tmp.%16" SCNx64 ".%16" SCNx64 ".%16" SCNx64, &id->term,
+		       &id->instance, &id->number);
+	} else {
+		return false;
+	}
+	object_name(again, id);
+	return !strcmp(name, again);
+}
+
+static int compare_numbers(uint64_t a, uint64_t b)
+{
+	return a < b ? -1 : a > b;
+}
+
+int object_compare(const void *a, const void *b)
+{
+	const struct object_id *first = a, *second = b;
+
+	if (first->kind != second->kind)
+		return compare_numbers(first->kind, second->kind);
+	if (first->term != second->term)
+		return compare_numbers(first->term, second->term);
+	if (first->number != second->number)
+		return compare_numbers(first->number, second->number);
+	return compare_numbers(first->instance, second->instance);
+}
+
+static pthread_mutex_t instance_lock = PTHREAD_MUTEX_INITIALIZER;
+
+uint64_t store_instance(void)
+{
+	static uint64_t instance;
+	static pid_t of;
+
+	pthread_mutex_lock(&instance_lock);
+	if (of != getpid()) {
+		seal_random(&instance, sizeof(instance));
+		of = getpid();
+	}
+	pthread_mutex_unlock(&instance_lock);
+	return instance;
+}
+
+/* ---- listing ---- */
+
+static int list_add(struct object_list *list, size_t *space, const struct object_id *id)
+{
+	struct object_id *ids = list->ids;
+
+	if (list->count == *space) {
+		*space = *space ? *space * 2 : 64;
+		ids = realloc(ids, *space * sizeof(*ids));
+		if (!ids)
+			return -ENOMEM;
+		list->ids = ids;
+	}
+	ids[list->count++] = *id;
+	return 0;
+}
+
+static int list_read(struct object_list *list, DIR *dir)
+{
+	struct object_id id;
+	struct dirent *entry;
+	size_t space = 0;
+	int err;
+
+	for (;;) {
+		errno = 0;
+		entry = readdir(dir);
+		if (!entry)
+			return -errno;
+		if (!object_parse(entry->d_name, &id))
+			continue;
+		err = list_add(list, &space, &id);
+		if (err)
+			return err;
+	}
+}
+
+/* Opened by its path each time: that makes an NFS client ask whether the directory changed. */
+int store_list(struct store *store, struct object_list *list, struct problem *problem)
+{
+	DIR *dir = NULL;
+	int err = fault("store.list");
+
+	*list = (struct object_list){ 0 };
+	if (!err) {
+		dir = opendir(store->path);
+		err = dir ? list_read(list, dir) : -errno;
+	}
+	if (dir)
+		closedir(dir);
+	if (err) {
+		free(list->ids);
+		*list = (struct object_list){ 0 };
+		return store_problem(store, problem, -err, "list", "");
+	}
+	if (list->count)
+		qsort(list->ids, list->count, sizeof(*list->ids), object_compare);
+	return 0;
+}
+
+uint64_t list_newest_term(const struct object_list *list)
+{
+	uint64_t newest = 0;
+	size_t i;
+
+	for (i = 0; i < list->count; i++)
+		if (list->ids[i].kind == OBJECT_TERM && list->ids[i].term > newest)
+			newest = list->ids[i].term;
+	return newest;
+}
+
+int store_next_number(struct store *store, uint64_t term, uint64_t *number,
+		      struct problem *problem)
+{
+	struct object_list list = { 0 };
+	size_t i;
+	int err = 0;
+
+	pthread_mutex_lock(&store->lock);
+	if (store->numbered_term != term) {
+		err = store_list(store, &list, problem);
+		store->next_number = 1;
+		store->numbered_term = err ? 0 : term;
+	}
+	for (i = 0; i < list.count; i++)
+		if (list.ids[i].kind == OBJECT_SEGMENT && list.ids[i].term == term &&
+		    list.ids[i].number >= store->next_number)
+			store->next_number = list.ids[i].number + 1;
+	*number = store->next_number++;
+	pthread_mutex_unlock(&store->lock);
+	free(list.ids);
+	return err;
+}
+
+int store_sync_directory(struct store *store, struct problem *problem)
+{
+	int err = try_call("store.fsync_dir", fsync(store->fd));
+
+	/* Some network file systems have no fsync for directories and are synchronous there. */
+	if (!err || err == -EINVAL || err == -EOPNOTSUPP)
+		return 0;
+	return store_problem(store, problem, -err, "fsync", "");
+}
+
+int store_remove(struct store *store, const struct object_id *id, struct problem *problem)
+{
+	char name[OBJECT_NAME_MAX];
+	int err;
+
+	object_name(name, id);
+	err = try_call("store.remove", unlinkat(store->fd, name, 0));
+	return err && err != -ENOENT ? store_problem(store, problem, -err, "remove", name) : 0;
+}
+
+/* ---- opening ---- */
+
+static bool job_name_valid(const char *job)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyz"
+				      "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+	size_t length = strlen(job);
+
+	return length && length <= JOB_NAME_MAX && job[0] != '.' && strspn(job, allowed) == length;
+}
+
+static int make_directory(struct store *store, const char *directory, struct problem *problem)
+{
+	struct stat stat_buffer;
+	int err;
+
+	if (stat(directory, &stat_buffer))
+		return problem_set(problem, errno,
+				   "the store %s cannot be used by user %u: %s; make the directory, "
+				   "mount it, or change store in ckptd.conf",
+				   directory, store->uid, strerror(errno));
+	err = try_call("store.mkdir", mkdir(store->path, 0700));
+	return !err || err == -EEXIST ? 0 :
+		store_problem(store, problem, -err, "make the job's directory", "");
+}
+
+static int check_directory(struct store *store, struct problem *problem)
+{
+	struct stat stat;
+
+	if (fstat(store->fd, &stat))
+		return store_problem(store, problem, errno, "stat", "");
+	if (stat.st_mode & (S_IWGRP | S_IWOTH))
+		return problem_set(problem, EPERM,
+				   "%s can be written by others than its owner, user %u: chmod go-w it",
+				   store->path, stat.st_uid);
+	if (faccessat(store->fd, ".", W_OK | X_OK, AT_EACCESS) && errno == EROFS)
+		return store_problem(store, problem, EROFS, "write", "");
+	return 0;
+}
+
+static int open_directory(struct store *store, const char *directory, struct problem *problem)
+{
+	int err = make_directory(store, directory, problem);
+
+	if (err)
+		return err;
+	store->fd = open(store->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (store->fd < 0)
+		return store_problem(store, problem, errno, "open the job's directory", "");
+	return check_directory(store, problem);
+}
+
+static int store_set(struct store *store, const struct store_options *options, const char *job,
+		     struct problem *problem)
+{
+	int err;
+
+	store->uid = options->uid;
+	store->gid = options->gid;
+	store->buffer_bytes = options->buffer_bytes;
+	store->job = strdup(job);
+	if (!store->job || asprintf(&store->path, "%s/%s", options->directory, job) < 0)
+		return problem_set(problem, ENOMEM, "no memory to open the store of job %s", job);
+	err = compression_parse(&store->compression, options->compress, problem);
+	if (err)
+		return err;
+	if (seal_init())
+		return problem_set(problem, EIO, "libsodium does not start");
+	seal_job_key(store->job_key, options->cluster_key, job);
+	seal_check_value(store->key_check, options->cluster_key);
+	return 0;
+}
+
+int store_open(struct store **opened, const struct store_options *options, const char *job,
+	       struct problem *problem)
+{
+	identity_scope struct identity caller = { 0 };
+	struct store *store;
+	int err;
+
+	if (!job_name_valid(job))
+		return problem_set(problem, EINVAL,
+				   "'%s' is no name of a job: want letters, digits, '.', '_' and '-', at "
+				   "most %d", job, JOB_NAME_MAX);
+	store = calloc(1, sizeof(*store));
+	if (!store)
+		return problem_set(problem, ENOMEM, "no memory to open the store of job %s", job);
+	store->fd = -1;
+	pthread_mutex_init(&store->lock, NULL);
+	err = store_set(store, options, job, problem);
+	if (!err)
+		err = store_enter(store, &caller, problem);
+	if (!err)
+		err = open_directory(store, options->directory, problem);
+	if (err)
+		store_close(store);
+	else
+		*opened = store;
+	return err;
+}
+
+void store_close(struct store *store)
+{
+	struct segment *segment;
+
+	if (!store)
+		return;
+	for (segment = store->segments; segment; segment = segment->next)
+		segment->store = NULL;
+	if (store->fd >= 0)
+		close(store->fd);
+	pthread_mutex_destroy(&store->lock);
+	seal_wipe(store->job_key, sizeof(store->job_key));
+	free(store->path);
+	free(store->job);
+	free(store);
+}
+
+int store_free_bytes(struct store *store, uint64_t *bytes)
+{
+	identity_scope struct identity caller = { 0 };
+	struct statvfs stat;
+	int err = store_enter(store, &caller, NULL);
+
+	if (err)
+		return err;
+	if (fstatvfs(store->fd, &stat))
+		return -errno;
+	*bytes = (uint64_t)stat.f_bavail * stat.f_frsize;
+	return 0;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The store's insides, for its parts (store_*.c), objects, the packer and the manifest. */
+#ifndef CKPT_STORE_PRIVATE_H
+#define CKPT_STORE_PRIVATE_H
+
+#include <pthread.h>
+#include <stddef.h>
+
+#include "block.h"
+#include "seal.h"
+#include "store.h"
+
+#define JOB_NAME_MAX 128
+#define OBJECT_NAME_MAX 64
+
+enum object_kind {
+	OBJECT_TERM = 1,
+	OBJECT_SEGMENT = 2,
+	OBJECT_MANIFEST = 3,
+	OBJECT_UNFINISHED = 4, /* never in a header: only a name */
+};
+
+/*
+ * term-TERM, seg-TERM-NUMBER, manifest-TERM-NUMBER and, while it is being written,
+ * tmp.TERM.INSTANCE.NUMBER; all numbers as 16 hexadecimal digits.
+ */
+struct object_id {
+	enum object_kind kind;
+	uint64_t term;
+	uint64_t number;   /* of segments and manifests; 0 for terms */
+	uint64_t instance; /* of unfinished objects: the process that writes it */
+};
+
+struct store {
+	char *path; /* the job's directory */
+	char *job;
+	int fd; /* of the directory */
+	uid_t uid;
+	gid_t gid;
+	uint8_t job_key[SEAL_KEY_BYTES];
+	uint8_t key_check[SEAL_CHECK_BYTES];
+	struct compression compression;
+	size_t buffer_bytes;
+
+	pthread_mutex_t lock; /* of what follows */
+	struct segment *segments;
+	uint64_t numbered_term; /* next_number is a number of this term */
+	uint64_t next_number;
+};
+
+/* The thread's file system ids are the store user's until the end of the scope. */
+struct identity {
+	uid_t uid;
+	gid_t gid;
+	bool entered;
+};
+int store_enter(const struct store *store, struct identity *caller, struct problem *problem);
+void identity_leave(struct identity *caller);
+#define identity_scope __attribute__((cleanup(identity_leave)))
+
+void object_name(char name[OBJECT_NAME_MAX], const struct object_id *id);
+/* Whether the name is that of an object. */
+bool object_parse(const char *name, struct object_id *id);
+int object_compare(const void *a, const void *b); /* by kind, term, number, instance */
+/* The number of this process in the names of what it has not finished. */
+uint64_t store_instance(void);
+
+/* What failed, where, why, what to do. Returns -err. */
+int store_problem(const struct store *store, struct problem *problem, int err,
+		  const char *operation, const char *name);
+/* The same for damage: -EBADMSG. */
+int store_damaged(const struct store *store, struct problem *problem, const char *name,
+		  const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* All objects, sorted. Ids are the caller's to free. */
+struct object_list {
+	struct object_id *ids;
+	size_t count;
+};
+int store_list(struct store *store, struct object_list *list, struct problem *problem);
+uint64_t list_newest_term(const struct object_list *list);
+/* -ESTALE when there is a term newer than own. */
+int store_check_term(struct store *store, uint64_t own, struct problem *problem);
+/*
+ * The restorable manifests, newest first. -EBADMSG: the chain is cut by a damaged term object, and
+ * has what is newer than that.  Its ids are the caller's to free, also after an error.
+ */
+int store_chain(struct store *store, const struct object_list *list, struct object_list *chain,
+		struct problem *problem);
+int store_sync_directory(struct store *store, struct problem *problem);
+/* 0 too when it did not exist. */
+int store_remove(struct store *store, const struct object_id *id, struct problem *problem);
+/* A number that no segment of the term has. */
+int store_next_number(struct store *store, uint64_t term, uint64_t *number,
+		      struct problem *problem);
+
+#endif

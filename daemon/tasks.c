@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "tasks.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cgroup.h"
+#include "cleanup.h"
+#include "log.h"
+#include "proc.h"
+
+static void task_end(struct task *task)
+{
+	if (task->tracker)
+		tracker_close(task->tracker);
+	if (task->pidfd >= 0)
+		close(task->pidfd);
+	task->tracker = NULL;
+	task->pidfd = -1;
+}
+
+/*
+ * The kernel reports every page of a mapping made since the last clear_refs as soft-dirty, whatever
+ * its entry says, and only clear_refs ends that.  Without it CRIU would send all memory of a young
+ * job.  Before the first collect, which is full, there is nothing to lose.
+ */
+static void clear_new_mappings(pid_t pid)
+{
+	char path[64];
+	cleanup_close int fd = -1;
+
+	snprintf(path, sizeof(path), "/proc/%d/clear_refs", pid);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "4", 1) != 1)
+		log_debug("%s: %s", path, strerror(errno));
+}
+
+static void task_track(struct task *task, const struct tracker_mechanism *mechanism)
+{
+	struct problem problem;
+	int ret;
+
+	clear_new_mappings(task->pid);
+	ret = tracker_open(&task->tracker, mechanism, task->pidfd, task->pid, &problem);
+	if (ret == 0)
+		return;
+	task->tracker = NULL;
+	if (ret != -ESRCH)
+		log_warn("process %d cannot be tracked, all its pages are read at each checkpoint: %s",
+			 task->pid, problem.text);
+}
+
+static int tasks_add(struct tasks *tasks, pid_t pid, struct pagemap *map, struct problem *problem)
+{
+	struct task task = { .pid = pid, .present = true };
+	struct task *grown;
+
+	task.pidfd = pidfd_of(pid);
+	/* The descriptor first: what is read after it is of this process or of none. */
+	if (task.pidfd < 0 || proc_start_time(pid, &task.start_time) ||
+	    proc_namespace_pid(pid, &task.inner_pid)) {
+		task_end(&task);
+		return 0; /* it has ended already */
+	}
+	if (tasks->count == tasks->space) {
+		tasks->space = tasks->space ? tasks->space * 2 : 16;
+		grown = reallocarray(tasks->list, tasks->space, sizeof(*grown));
+		if (!grown) {
+			task_end(&task);
+			return problem_set(problem, ENOMEM, "out of memory");
+		}
+		tasks->list = grown;
+	}
+	if (map)
+		pagemap_forget_space(map, SPACE_TASK, (uint64_t)task.inner_pid);
+	task_track(&task, tasks->mechanism);
+	tasks->list[tasks->count++] = task;
+	return 0;
+}
+
+static struct task *tasks_find(struct tasks *tasks, pid_t pid)
+{
+	uint64_t start_time;
+
+	for (size_t i = 0; i < tasks->count; i++)
+		if (tasks->list[i].pid == pid && proc_start_time(pid, &start_time) == 0 &&
+		    start_time == tasks->list[i].start_time)
+			return &tasks->list[i];
+	return NULL;
+}
+
+/* Also looks for a number that is another's now: its space has been emptied for that one. */
+static void remove_ended(struct tasks *tasks, struct pagemap *map)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < tasks->count; i++) {
+		struct task *task = &tasks->list[i];
+
+		if (task->present) {
+			tasks->list[kept++] = *task;
+			continue;
+		}
+		if (map)
+			pagemap_forget_space(map, SPACE_TASK, (uint64_t)task->inner_pid);
+		task_end(task);
+	}
+	tasks->count = kept;
+}
+
+static int update(struct tasks *tasks, const char *cgroup, struct pagemap *map,
+		  struct problem *problem)
+{
+	cleanup_free pid_t *pids = NULL;
+	size_t count;
+	int ret = cgroup_pids(cgroup, &pids, &count, problem);
+
+	if (ret)
+		return ret;
+	for (size_t i = 0; i < tasks->count; i++)
+		tasks->list[i].present = false;
+	for (size_t i = 0; i < count; i++) {
+		struct task *task = tasks_find(tasks, pids[i]);
+
+		if (task)
+			task->present = true;
+	}
+	/* The ended go first: a new task may have an ended one's number and needs its space empty. */
+	remove_ended(tasks, map);
+	for (size_t i = 0; i < count && ret == 0; i++)
+		if (!tasks_find(tasks, pids[i]))
+			ret = tasks_add(tasks, pids[i], map, problem);
+	return ret;
+}
+
+int tasks_update(struct tasks *tasks, const char *cgroup, struct pagemap *map,
+		 struct problem *problem)
+{
+	return update(tasks, cgroup, map, problem);
+}
+
+int tasks_adopt(struct tasks *tasks, const char *cgroup, struct problem *problem)
+{
+	return update(tasks, cgroup, NULL, problem);
+}
+
+struct task *tasks_find_inner(struct tasks *tasks, pid_t inner_pid)
+{
+	for (size_t i = 0; i < tasks->count; i++)
+		if (tasks->list[i].inner_pid == inner_pid)
+			return &tasks->list[i];
+	return NULL;
+}
+
+void tasks_restart_tracking(struct tasks *tasks)
+{
+	for (size_t i = 0; i < tasks->count; i++) {
+		struct task *task = &tasks->list[i];
+
+		if (task->tracker)
+			tracker_close(task->tracker);
+		task->tracker = NULL;
+		task_track(task, tasks->mechanism);
+	}
+}
+
+void tasks_free(struct tasks *tasks)
+{
+	for (size_t i = 0; i < tasks->count; i++)
+		task_end(&tasks->list[i]);
+	free(tasks->list);
+	tasks->list = NULL;
+	tasks->count = tasks->space = 0;
+}

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "config.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#include "cleanup.h"
+
+#define GOOD "[class a]\nstore=/s\n"
+
+static char file_name[] = "/tmp/ckpt-config-test-XXXXXX";
+
+static void write_bytes(const char *bytes, size_t length)
+{
+	cleanup_fclose FILE *file = fopen(file_name, "w");
+
+	assert_non_null(file);
+	assert_int_equal(fwrite(bytes, 1, length, file), length);
+}
+
+static int load_bytes(const char *bytes, size_t length, struct config **config,
+		      struct problem *problem)
+{
+	*config = NULL;
+	problem->text[0] = '\0';
+	write_bytes(bytes, length);
+	return config_load(config, file_name, problem);
+}
+
+static struct config *load_good(const char *text)
+{
+	struct problem problem;
+	struct config *config;
+
+	if (load_bytes(text, strlen(text), &config, &problem))
+		fail_msg("%s", problem.text);
+	return config;
+}
+
+/* The error must start with FILE:LINE: and hold the words. */
+static void load_bad_bytes(const char *bytes, size_t length, unsigned int line, const char *words)
+{
+	struct problem problem;
+	struct config *config;
+	char place[200];
+
+	snprintf(place, sizeof(place), "%s:%u: ", file_name, line);
+	if (!load_bytes(bytes, length, &config, &problem))
+		fail_msg("taken as good: %s", bytes);
+	assert_null(config);
+	if (strncmp(problem.text, place, strlen(place)) || !strstr(problem.text, words))
+		fail_msg("'%s' lacks '%s...%s'", problem.text, place, words);
+}
+
+static void load_bad(const char *text, unsigned int line, const char *words)
+{
+	load_bad_bytes(text, strlen(text), line, words);
+}
+
+static void defaults(void **state)
+{
+	struct config *config = load_good(GOOD);
+	const struct class *class = config_class(config, "a");
+
+	assert_string_equal(config->imds_endpoint, "http://169.254.169.254");
+	assert_int_equal(config->imds_poll_ms, 5000);
+	assert_int_equal(config->imds_timeout_ms, 2000);
+	assert_string_equal(config->key_file, "/etc/ckpt/key");
+	assert_string_equal(config->work_dir, "/var/lib/ckpt");
+	assert_string_equal(config->criu, "criu");
+	assert_string_equal(config->log_level, "info");
+	assert_int_equal(config->class_count, 1);
+	assert_string_equal(class->store, "/s");
+	assert_null(class->store_user);
+	assert_string_equal(class->mechanism, "auto");
+	assert_string_equal(class->compress, "lz4");
+	assert_int_equal(class->epoch_interval_ms, 30000);
+	assert_int_equal(class->checkpoint_interval_ms, 600000);
+	assert_int_equal(class->keep, 2);
+	assert_int_equal(class->buffer_memory, 64 << 20);
+	assert_int_equal(class->ghost_limit, 1 << 30);
+	assert_int_equal(class->window_ms, 120000);
+	assert_int_equal(class->margin_ms, 15000);
+	assert_int_equal(class->criu_timeout_ms, 60000);
+	assert_null(config_class(config, "b"));
+	config_free(config);
+}
+
+static void every_key(void **state)
+{
+	struct config *config = load_good(
+		"\xef\xbb\xbf# comment\n; comment = 1\n\n  [daemon] # of this node\r\n"
+		"imds_endpoint = http://[fd00:ec2::254]:80/\r\nimds_poll=1s\n imds_timeout : 100ms\n"
+		"key_file=/k ; the key\nwork_dir=/w\ncriu=/opt/criu\nlog_level=debug\n"
+		"[class a_-9]\nstore=/m\xc3\xbcller/a;b\nstore_user=1234\nmechanism=hash, uffd-wp\n"
+		"compress=zstd:19\nepoch_interval=1h\ncheckpoint_interval=0\nkeep=100\n"
+		"buffer_memory=4096K\nghost_limit=1T\nwindow=2m\nmargin=0\ncriu_timeout=90s\n"
+		"[class b]\nstore=/b\nstore_user=root\nwindow=30s\ncompress=zstd");
+	const struct class *a = config_class(config, "a_-9"), *b = config_class(config, "b");
+
+	assert_string_equal(config->imds_endpoint, "http://[fd00:ec2::254]:80");
+	assert_int_equal(config->imds_poll_ms, 1000);
+	assert_int_equal(config->imds_timeout_ms, 100);
+	assert_string_equal(config->key_file, "/k");
+	assert_string_equal(config->criu, "/opt/criu");
+	assert_string_equal(config->log_level, "debug");
+	assert_string_equal(a->store, "/m\xc3\xbcller/a;b");
+	assert_string_equal(a->store_user, "1234");
+	assert_string_equal(a->mechanism, "hash, uffd-wp");
+	assert_int_equal(a->epoch_interval_ms, 3600000);
+	assert_int_equal(a->checkpoint_interval_ms, 0);
+	assert_int_equal(a->keep, 100);
+	assert_int_equal(a->buffer_memory, 4 << 20);
+	assert_true(a->ghost_limit == 1ull << 40);
+	assert_int_equal(a->margin_ms, 0);
+	assert_int_equal(b->window_ms, 30000);
+	assert_int_equal(b->epoch_interval_ms, 30000);
+	assert_string_equal(b->compress, "zstd");
+	config_free(config);
+}
+
+struct bad_line {
+	const char *line;
+	const char *words;
+};
+
+/* Each stands in line 3 of a class that is otherwise good. */
+static void bad_class_lines(void **state)
+{
+	static const struct bad_line cases[] = {
+		{ "epoch_interval = 30", "a duration from 1s to 1h with its unit" },
+		{ "epoch_interval = 30M", "not valid; a duration" },
+		{ "epoch_interval = -1s", "not valid" },
+		{ "epoch_interval = 1.5s", "not valid" },
+		{ "epoch_interval = 30 s", "not valid" },
+		{ "epoch_interval = 0", "out of range" },
+		{ "epoch_interval = 999ms", "out of range" },
+		{ "epoch_interval = 2h", "out of range" },
+		{ "epoch_interval = 99999999999999999999s", "out of range" },
+		{ "epoch_interval = 18446744073709551615d", "out of range" },
+		{ "epoch_interval =", "not valid" },
+		{ "checkpoint_interval = 0s1", "not valid" },
+		{ "checkpoint_interval = 1s", "from 10s to 30d with its unit (ms, s, m, h, d), or 0" },
+		{ "buffer_memory = 64", "a size from 4M to 64G with its unit (K, M, G, T)" },
+		{ "buffer_memory = 64s", "not valid" },
+		{ "buffer_memory = 1M", "out of range" },
+		{ "keep = 0", "a number from 1 to 100" },
+		{ "keep = two", "not valid" },
+		{ "keep = 2s", "not valid" },
+		{ "mechanism = ebpf", "auto, or a list of soft-dirty, uffd-wp, procfs, hash" },
+		{ "mechanism = hash hash", "each once" },
+		{ "mechanism = auto hash", "each once" },
+		{ "mechanism = ,", "each once" },
+		{ "mechanism =", "each once" },
+		{ "compress = gzip", "none, lz4, zstd or zstd:LEVEL" },
+		{ "compress = zstd:20", "not valid" },
+		{ "compress = zstd:", "not valid" },
+		{ "compress = zstd:-1", "not valid" },
+		{ "compress = zstd:3x", "not valid" },
+		{ "store_user = no such user", "a user that exists on this node" },
+		{ "store_user = 4294967295", "a user that exists" },
+		{ "store_user = 99999999999999999999", "a user that exists" },
+		{ "store_user = 12ab", "a user that exists" },
+		{ "store = /t", "stands already at line 2" },
+		{ "imds_poll = 5s", "unknown key 'imds_poll' in [class]; store, store_user" },
+		{ "Keep = 2", "unknown key 'Keep'" },
+		{ "keep", "'key = value', [section] or a comment" },
+		{ "[class a]", "[class a] stands twice" },
+		{ "[class ]", "is no name for a class" },
+		{ "[class a b]", "is no name for a class" },
+		{ "[class ../a]", "is no name for a class" },
+		{ "[class 123456789012345678901234567890123]", "is no name for a class" },
+		{ "[class b", "a section is [daemon] or [class NAME]" },
+		{ "[class b] store=/b", "nothing behind it" },
+		{ "[job x]", "unknown section [job x]" },
+		{ "[Daemon]", "unknown section [Daemon]" },
+		{ "[]", "unknown section []" },
+		{ "keep = 2 # two", "'#' within a value" },
+		{ "keep = 2\001", "bytes that are no text" },
+		{ "keep = 2\r3", "bytes that are no text" },
+		{ "# \xff\xfe", "bytes that are no text" },
+	};
+	char text[300];
+	size_t i;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		snprintf(text, sizeof(text), GOOD "%s\nkeep=bad\n", cases[i].line);
+		load_bad(text, 3, cases[i].words);
+	}
+}
+
+static void bad_daemon_lines(void **state)
+{
+	static const struct bad_line cases[] = {
+		{ "imds_endpoint = https://169.254.169.254", "http://HOST[:PORT], or off" },
+		{ "imds_endpoint = http://user@host", "http://HOST[:PORT], or off" },
+		{ "imds_endpoint = http://host/latest", "http://HOST[:PORT], or off" },
+		{ "imds_endpoint = http://host/?a", "http://HOST[:PORT], or off" },
+		{ "imds_endpoint = file:///etc/passwd", "http://HOST[:PORT], or off" },
+		{ "imds_endpoint = 169.254.169.254", "http://HOST[:PORT], or off" },
+		{ "imds_poll = 500ms", "from 1s to 1m" },
+		{ "key_file = key", "an absolute path" },
+		{ "work_dir = ./x", "an absolute path" },
+		{ "criu = ./criu", "an absolute path, or a name" },
+		{ "log_level = loud", "err, warning, info or debug" },
+		{ "store = /s", "unknown key 'store' in [daemon]" },
+		{ "[daemon]", "[daemon] stands already at line 3" },
+	};
+	char text[300];
+	size_t i;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		snprintf(text, sizeof(text), GOOD "[daemon]\n%s\n", cases[i].line);
+		load_bad(text, 4, cases[i].words);
+	}
+}
+
+static void bad_files(void **state)
+{
+	char line[400] = GOOD "#";
+
+	load_bad("", 0, "no job class");
+	load_bad("[daemon]\n", 1, "no job class");
+	load_bad("keep=2\n" GOOD, 1, "stands before the first section");
+	load_bad("[class a]\n[class b]\nstore=/s\n", 1, "[class a] lacks 'store = VALUE'");
+	load_bad(GOOD "[class b]\nkeep=1\n", 3, "[class b] lacks 'store");
+	load_bad("[class a]\nstore=rel\n", 2, "store = 'rel' is not valid; an absolute path");
+	load_bad(GOOD "window=15s\n", 1, "margin (15000 ms) must be shorter than window");
+	load_bad(GOOD "keep\nkeep=bad\n", 3, "'key = value'");
+	load_bad_bytes(GOOD "keep=1\0", sizeof(GOOD "keep=1"), 3, "bytes that are no text");
+	load_bad_bytes("\x7f" "ELF\2\1\1\0\0", 9, 1, "bytes that are no text");
+	memset(line + strlen(GOOD), '#', 198);
+	load_bad(line, 3, "the line has 198 bytes; up to 197");
+	line[strlen(GOOD) + 197] = '\0';
+	config_free(load_good(line));
+}
+
+/* A value is never cut: the longest line that is taken arrives whole. */
+static void longest_value(void **state)
+{
+	struct config *config;
+	char text[300] = "[class a]\nstore=/";
+	size_t start = strlen("[class a]\n"), i;
+
+	for (i = strlen(text); i < start + 197; i++)
+		text[i] = 'x';
+	config = load_good(text);
+	assert_int_equal(strlen(config->classes[0].store), 197 - strlen("store="));
+	config_free(config);
+}
+
+static void refused_files(void **state)
+{
+	struct problem problem;
+	struct config *config = NULL;
+
+	assert_int_equal(config_load(&config, "/nonexistent/ckptd.conf", &problem), -ENOENT);
+	assert_non_null(strstr(problem.text, "/nonexistent/ckptd.conf: cannot read: No such"));
+	assert_int_equal(config_load(&config, "/tmp", &problem), -EINVAL);
+	assert_non_null(strstr(problem.text, "a regular file"));
+	write_bytes(GOOD, strlen(GOOD));
+	assert_int_equal(chmod(file_name, 0666), 0);
+	assert_int_equal(config_load(&config, file_name, &problem), -EPERM);
+	assert_non_null(strstr(problem.text, "chmod go-w"));
+	assert_int_equal(chmod(file_name, 0600), 0);
+	assert_int_equal(config_load(&config, "/nonexistent", NULL), -ENOENT);
+	assert_null(config);
+}
+
+static void endpoint_variable(void **state)
+{
+	struct problem problem;
+	struct config *config;
+
+	setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1338/", 1);
+	config = load_good(GOOD);
+	assert_string_equal(config->imds_endpoint, "http://127.0.0.1:1338");
+	config_free(config);
+	config = load_good(GOOD "[daemon]\nimds_endpoint=http://h\n");
+	assert_string_equal(config->imds_endpoint, "http://h");
+	config_free(config);
+	config = load_good(GOOD "[daemon]\nimds_endpoint=\n");
+	assert_string_equal(config->imds_endpoint, "");
+	config_free(config);
+	config = load_good(GOOD "[daemon]\nimds_endpoint=off\n");
+	assert_string_equal(config->imds_endpoint, "");
+	config_free(config);
+	setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "gopher://h", 1);
+	assert_int_equal(load_bytes(GOOD, strlen(GOOD), &config, &problem), -EINVAL);
+	assert_non_null(strstr(problem.text, "AWS_EC2_METADATA_SERVICE_ENDPOINT = 'gopher://h'"));
+	unsetenv("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+}
+
+/* Random damage to a good file: any answer but a crash, a leak or an error without words. */
+static void damaged_files(void **state)
+{
+	static const char good[] = "[daemon]\nimds_poll=5s\nimds_endpoint=http://h\n[class a]\nstore=/s\n"
+				   "mechanism=hash,procfs\ncompress=zstd:3\n[class b]\nstore=/t\n";
+	struct problem problem;
+	struct config *config;
+	char text[sizeof(good)];
+	int round, changes;
+
+	srand(1);
+	for (round = 0; round < 3000; round++) {
+		memcpy(text, good, sizeof(good));
+		for (changes = rand() % 4 + 1; changes; changes--)
+			text[rand() % (sizeof(good) - 1)] = rand() % 3 ? "[]=;# \n,a1"[rand() % 10] : rand();
+		if (load_bytes(text, rand() % sizeof(good), &config, &problem))
+			assert_string_not_equal(problem.text, "");
+		else
+			config_free(config);
+	}
+}
+
+/* What is installed is valid as it is. Run from the top of the tree. */
+static void packaged_file(void **state)
+{
+	struct problem problem;
+	struct config *config;
+
+	if (access("packaging/ckptd.conf", R_OK))
+		skip();
+	if (config_load(&config, "packaging/ckptd.conf", &problem))
+		fail_msg("%s", problem.text);
+	assert_non_null(config_class(config, "default"));
+	config_free(config);
+}
+
+static void manual(void **state)
+{
+	config_print_manual();
+}
+
+static int make_file(void **state)
+{
+	int fd = mkstemp(file_name);
+
+	unsetenv("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+	return fd < 0 ? -1 : close(fd);
+}
+
+static int remove_file(void **state)
+{
+	return unlink(file_name);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(defaults),	     cmocka_unit_test(every_key),
+		cmocka_unit_test(bad_class_lines),   cmocka_unit_test(bad_daemon_lines),
+		cmocka_unit_test(bad_files),	     cmocka_unit_test(longest_value),
+		cmocka_unit_test(refused_files),     cmocka_unit_test(endpoint_variable),
+		cmocka_unit_test(damaged_files),     cmocka_unit_test(packaged_file),
+		cmocka_unit_test(manual),
+	};
+
+	return cmocka_run_group_tests(tests, make_file, remove_file);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The subcommands of ckptctl; each gets its own argc and argv and returns the exit status. */
+#ifndef CKPT_COMMANDS_H
+#define CKPT_COMMANDS_H
+
+#include <stdbool.h>
+
+#include <jansson.h>
+
+int command_run(int argc, char **argv);
+int command_status(int argc, char **argv);
+int command_checkpoint(int argc, char **argv);
+int command_drain(int argc, char **argv);
+int command_doctor(int argc, char **argv);
+
+/* Exit status for wrong usage, everywhere. */
+#define STATUS_USAGE 2
+
+/* Sends one request and waits for its answer; says on stderr what went wrong and returns NULL. */
+json_t *ask(const json_t *request);
+/* Prints a message for a person as "ckpt: …". */
+void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The remedy when ckptd cannot be reached. */
+void say_no_daemon(int err);
+void print_json(const json_t *value);
+
+#endif

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+/* ckptctl doctor: says in plain words what works on this node, what is missing, and the remedy. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "cgroup.h"
+#include "cleanup.h"
+#include "commands.h"
+#include "config.h"
+#include "criu.h"
+#include "tracker.h"
+#include "wire.h"
+
+#define CONFIG_FILE "/etc/ckpt/ckptd.conf"
+
+struct doctor {
+	json_t *findings;
+	int failures;
+};
+
+enum finding {
+	FINDING_OK,
+	FINDING_NOTE,   /* works, but worth knowing */
+	FINDING_FAIL,
+};
+
+static void find(struct doctor *doctor, enum finding finding, const char *what, const char *text)
+{
+	static const char *const names[] = { "ok", "note", "FAIL" };
+
+	doctor->failures += finding == FINDING_FAIL;
+	json_array_append_new(doctor->findings, json_pack("{s:s, s:s, s:s}", "result", names[finding],
+							  "what", what, "text", text));
+}
+
+static void check_mechanisms(struct doctor *doctor)
+{
+	struct problem problem;
+	const struct tracker_mechanism *const *mechanism;
+	char text[1200];
+	bool found = false;
+
+	for (mechanism = tracker_mechanisms; *mechanism; mechanism++) {
+		char what[64];
+		int ret = (*mechanism)->probe(&problem);
+
+		snprintf(what, sizeof(what), "mechanism %s", (*mechanism)->name);
+		snprintf(text, sizeof(text), "%s%s%s", (*mechanism)->describe, ret ? ": " : "",
+			 ret ? problem.text : found ? "" : " (used for mechanism = auto)");
+		find(doctor, ret ? FINDING_NOTE : FINDING_OK, what, text);
+		found |= ret == 0;
+	}
+	if (!found)
+		find(doctor, FINDING_FAIL, "tracking", "no mechanism works on this node");
+}
+
+static void check_criu(struct doctor *doctor, const char *program)
+{
+	struct criu_version version;
+	struct problem problem;
+
+	if (criu_probe(program, &version, &problem))
+		find(doctor, FINDING_FAIL, "CRIU", problem.text);
+	else
+		find(doctor, FINDING_OK, "CRIU", version.text);
+}
+
+static void check_store(struct doctor *doctor, const struct class *class)
+{
+	char what[64], text[600];
+	struct statvfs space;
+	struct stat st;
+
+	snprintf(what, sizeof(what), "store of class %s", class->name);
+	if (stat(class->store, &st) || !S_ISDIR(st.st_mode)) {
+		snprintf(text, sizeof(text), "%s: %s; mount the shared storage, or set store =",
+			 class->store, errno ? strerror(errno) : "not a directory");
+		find(doctor, FINDING_FAIL, what, text);
+		return;
+	}
+	if (statvfs(class->store, &space))
+		memset(&space, 0, sizeof(space));
+	snprintf(text, sizeof(text), "%s, %.1f GiB free", class->store,
+		 (double)space.f_bavail * (double)space.f_frsize / (1 << 30));
+	find(doctor, space.f_flag & ST_RDONLY ? FINDING_FAIL : FINDING_OK, what,
+	     space.f_flag & ST_RDONLY ? "it is mounted read-only" : text);
+}
+
+static void check_key(struct doctor *doctor, const char *path)
+{
+	char text[500];
+	struct stat st;
+
+	if (stat(path, &st) == 0 && st.st_size == 32 && st.st_uid == 0 && !(st.st_mode & 077)) {
+		find(doctor, FINDING_OK, "cluster key", path);
+		return;
+	}
+	snprintf(text, sizeof(text), "%s must be 32 bytes that only root can read, the same on all nodes: "
+		 "(umask 077; head -c 32 /dev/urandom > %s)", path, path);
+	find(doctor, FINDING_FAIL, "cluster key", text);
+}
+
+static void check_config(struct doctor *doctor, const char *path)
+{
+	struct problem problem;
+	struct config *config;
+
+	if (config_load(&config, path, &problem)) {
+		find(doctor, FINDING_FAIL, "configuration", problem.text);
+		check_criu(doctor, "criu");
+		return;
+	}
+	find(doctor, FINDING_OK, "configuration", path);
+	check_key(doctor, config->key_file);
+	check_criu(doctor, config->criu);
+	for (size_t i = 0; i < config->class_count; i++)
+		check_store(doctor, &config->classes[i]);
+	config_free(config);
+}
+
+static void check_system(struct doctor *doctor)
+{
+	struct utsname name;
+	struct problem problem;
+	char path[4096];
+	int fd;
+
+	uname(&name);
+	find(doctor, FINDING_OK, "kernel", name.release);
+	if (cgroup_of(getpid(), path, sizeof(path), &problem))
+		find(doctor, FINDING_FAIL, "cgroup v2", problem.text);
+	else
+		find(doctor, FINDING_OK, "cgroup v2", "mounted");
+	fd = wire_connect(WIRE_SOCKET);
+	if (fd < 0)
+		find(doctor, FINDING_FAIL, "ckptd", "does not run: systemctl enable --now ckptd");
+	else
+		find(doctor, FINDING_OK, "ckptd", "runs");
+	if (fd >= 0)
+		close(fd);
+}
+
+static void print_findings(const struct doctor *doctor)
+{
+	json_t *finding;
+	size_t i;
+
+	json_array_foreach(doctor->findings, i, finding)
+		printf("%-5s %-26s %s\n", json_string_value(json_object_get(finding, "result")),
+		       json_string_value(json_object_get(finding, "what")),
+		       json_string_value(json_object_get(finding, "text")));
+	if (doctor->failures)
+		printf("%d of these must be mended before jobs can be protected here\n",
+		       doctor->failures);
+	else
+		printf("this node can protect jobs\n");
+}
+
+int command_doctor(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "config", required_argument, NULL, 'c' },
+		{ "json", no_argument, NULL, 'J' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
+	static const char usage[] = "Usage: ckptctl doctor [--json] [--config FILE]\n"
+				    "Says whether this node can protect jobs, and what is missing. Exit "
+				    "status 0: it can.\n";
+	struct doctor doctor = { 0 };
+	const char *path = CONFIG_FILE;
+	bool json = false;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+		switch (option) {
+		case 'c': path = optarg; break;
+		case 'J': json = true; break;
+		default:
+			fputs(usage, option == 'h' ? stdout : stderr);
+			return option == 'h' ? 0 : STATUS_USAGE;
+		}
+	}
+	if (optind != argc || geteuid() != 0) {
+		fputs(optind != argc ? usage : "ckptctl doctor must be run as root\n", stderr);
+		return STATUS_USAGE;
+	}
+	doctor.findings = json_array();
+	check_system(&doctor);
+	check_mechanisms(&doctor);
+	check_config(&doctor, path);
+	if (json)
+		print_json(doctor.findings);
+	else
+		print_findings(&doctor);
+	json_decref(doctor.findings);
+	return doctor.failures ? 1 : 0;
+}

@@ -1,0 +1,476 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * ckptctl run: stands in the foreground where the program would stand: passes on its output, hands
+ * it the signals, and ends as it ends.  ckptd starts or restores the program; when ckptd is
+ * restarted meanwhile, this waits for it and goes on.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <libgen.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "cleanup.h"
+#include "commands.h"
+#include "job.h"
+#include "wire.h"
+
+#define RECONNECT_MS 500
+#define COPY_BYTES 65536
+
+/* One of the job's outputs on its way to ours. */
+struct output {
+	int source;             /* the file that the job writes; -1: none */
+	int sink;
+	off_t delivered;        /* of the source's bytes */
+	bool closed;            /* nobody reads us any more */
+};
+
+struct run {
+	const char *class;
+	const char *job;
+	char **arguments;
+	char name[128];
+	int connection;         /* -1: ckptd is away */
+	struct wire_input input;
+	int signals;
+	int changes;            /* inotify */
+	struct output outputs[2];
+	bool merged;
+	bool running;
+	bool told_away;
+	int status;             /* -1: not ended */
+	int end_signal;
+};
+
+static void usage(FILE *out)
+{
+	fprintf(out,
+		"Usage: ckptctl run [--class CLASS] [--job NAME] [--] COMMAND [ARGUMENT]...\n"
+		"Starts COMMAND, or restores it if there is a checkpoint of it.\n\n"
+		"  -c, --class CLASS  job class of ckptd's configuration ($CKPT_CLASS, or 'default')\n"
+		"  -j, --job NAME     name of the job ($CKPT_JOB); the same line on another node finds the\n"
+		"                     checkpoint by it. Unless given it is made of the Slurm job id, the\n"
+		"                     working directory and the command\n"
+		"  -h, --help         print this\n\n"
+		"Exit status: that of COMMAND (128+N if signal N ended it);\n"
+		"  75   this node is taken away, the job is saved: run the same line again, elsewhere\n"
+		"  125  ckpt could not start, restore or keep the job; the message says why\n"
+		"  126  COMMAND cannot be executed    127  COMMAND is not found\n");
+}
+
+/* --- the request --- */
+
+static void make_name(struct run *run)
+{
+	const char *slurm = getenv("SLURM_JOB_ID");
+	cleanup_free char *cwd = getcwd(NULL, 0);
+	cleanup_free char *copy = strdup(run->arguments[0]);
+	XXH3_state_t *state = XXH3_createState();
+	uint64_t hash;
+	char *base;
+
+	XXH3_64bits_reset(state);
+	XXH3_64bits_update(state, cwd ? cwd : "", cwd ? strlen(cwd) + 1 : 0);
+	for (char **argument = run->arguments; *argument; argument++)
+		XXH3_64bits_update(state, *argument, strlen(*argument) + 1);
+	hash = XXH3_64bits_digest(state);
+	XXH3_freeState(state);
+	base = basename(copy);
+	for (char *at = base; *at; at++)
+		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-", *at))
+			*at = '_';
+	if (slurm && *slurm && strlen(slurm) < 20)
+		snprintf(run->name, sizeof(run->name), "slurm-%s-%08lx", slurm, hash & 0xffffffff);
+	else
+		snprintf(run->name, sizeof(run->name), "%.40s-%012lx", base, hash & 0xffffffffffff);
+}
+
+static bool same_file(int one, int other)
+{
+	struct stat a, b;
+
+	return fstat(one, &a) == 0 && fstat(other, &b) == 0 && a.st_dev == b.st_dev &&
+	       a.st_ino == b.st_ino;
+}
+
+/* Where in our own output the job's begins, if that is a file. */
+static json_t *describe_output(int fd)
+{
+	char link[32], path[PATH_MAX];
+	struct stat st;
+	off_t offset;
+	ssize_t n;
+
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode))
+		return json_null();
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, path, sizeof(path) - 1);
+	if (n < 0)
+		return json_null();
+	path[n] = '\0';
+	offset = fcntl(fd, F_GETFL) & O_APPEND ? st.st_size : lseek(fd, 0, SEEK_CUR);
+	return json_pack("{s:o, s:I, s:I}", "path", wire_from_bytes(path), "inode",
+			 (json_int_t)st.st_ino, "offset", (json_int_t)offset);
+}
+
+/* 0: no stdin for the job; 1: fd 0 goes along; -1: refused. */
+static int check_stdin(void)
+{
+	struct stat st;
+
+	if (fstat(0, &st))
+		return 0;
+	if (S_ISREG(st.st_mode))
+		return 1;
+	if (S_ISCHR(st.st_mode))
+		return 0;
+	say("standard input is a pipe or socket, which a checkpoint cannot hold: use '< FILE' or "
+	    "'< /dev/null'");
+	return -1;
+}
+
+static json_t *make_request(const struct run *run, bool resume)
+{
+	cleanup_free char *cwd = getcwd(NULL, 0);
+
+	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:b, s:b, s:{s:o, s:o}}", "op", "run", "class",
+			 run->class, "job", run->name, "arguments", wire_from_vector(run->arguments),
+			 "environment", wire_from_vector(environ), "cwd",
+			 wire_from_bytes(cwd ? cwd : "/"), "merged", run->merged, "resume", resume,
+			 "outputs", "stdout", describe_output(1), "stderr", describe_output(2));
+}
+
+static int send_request(struct run *run, bool resume)
+{
+	json_t *request = make_request(run, resume);
+	int ret, in = 0;
+
+	run->connection = wire_connect(WIRE_SOCKET);
+	if (run->connection < 0) {
+		json_decref(request);
+		return run->connection;
+	}
+	ret = wire_send(run->connection, request, &in, !resume && check_stdin() == 1 ? 1 : 0, 0);
+	json_decref(request);
+	return ret;
+}
+
+/* --- output --- */
+
+static void forward_signal(struct run *run, int number)
+{
+	json_t *message = json_pack("{s:s, s:i}", "op", "signal", "number", number);
+
+	if (run->connection >= 0)
+		wire_send(run->connection, message, NULL, 0, 0);
+	json_decref(message);
+}
+
+static void output_deliver(struct run *run, struct output *output)
+{
+	char buffer[COPY_BYTES];
+	ssize_t got, put;
+
+	while (output->source >= 0 && !output->closed &&
+	       (got = pread(output->source, buffer, sizeof(buffer), output->delivered)) > 0) {
+		for (ssize_t done = 0; done < got; done += put) {
+			put = write(output->sink, buffer + done, (size_t)(got - done));
+			if (put < 0 && errno == EINTR)
+				put = 0;
+			if (put < 0 && errno == EAGAIN) {
+				struct pollfd wait = { .fd = output->sink, .events = POLLOUT };
+
+				poll(&wait, 1, -1);
+				put = 0;
+			}
+			if (put < 0) {
+				/* What the program would have met itself. */
+				output->closed = true;
+				if (errno == EPIPE)
+					forward_signal(run, SIGPIPE);
+				else
+					say("cannot write its output: %s", strerror(errno));
+				return;
+			}
+			output->delivered += put;
+		}
+	}
+}
+
+static void deliver(struct run *run)
+{
+	for (int i = 0; i < 2; i++)
+		output_deliver(run, &run->outputs[i]);
+}
+
+/*
+ * The job went on behind this checkpoint, then its node was lost: what it wrote since will be
+ * written again, so our file is cut back to where the checkpoint stands.
+ */
+static void cut_back(int fd, const json_t *was, off_t delivered)
+{
+	json_t *now = describe_output(fd);
+	off_t size = (off_t)json_integer_value(json_object_get(was, "offset")) + delivered;
+	struct stat st;
+
+	if (json_is_object(was) && json_is_object(now) &&
+	    json_equal(json_object_get(was, "path"), json_object_get(now, "path")) &&
+	    json_equal(json_object_get(was, "inode"), json_object_get(now, "inode")) &&
+	    fstat(fd, &st) == 0 && st.st_size > size && ftruncate(fd, size) == 0) {
+		lseek(fd, size, SEEK_SET);
+		say("output that will come again was cut off: %lld bytes",
+		    (long long)(st.st_size - size));
+	}
+	json_decref(now);
+}
+
+static void watch_output(struct run *run, struct output *output, int fd)
+{
+	char path[32];
+
+	if (output->source >= 0)
+		close(output->source);
+	output->source = fd;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	inotify_add_watch(run->changes, path, IN_MODIFY);
+}
+
+static void begin_outputs(struct run *run, const json_t *event)
+{
+	const json_t *was = json_object_get(event, "outputs");
+	int fds[WIRE_MAX_FDS];
+	size_t count = wire_take_fds(&run->input, fds);
+	static const char *const names[] = { "stdout", "stderr" };
+
+	for (size_t i = 0; i < count; i++) {
+		struct output *output = &run->outputs[i];
+
+		if (i > 1) {
+			close(fds[i]);
+			continue;
+		}
+		watch_output(run, output, fds[i]);
+		if (run->running)
+			continue; /* ckptd is back: we know how far we are */
+		output->delivered = (off_t)json_integer_value(json_object_get(event, names[i]));
+		if (json_is_true(json_object_get(event, "cut")))
+			cut_back(output->sink, json_object_get(was, names[i]), output->delivered);
+	}
+	run->running = true;
+}
+
+/* --- events --- */
+
+static void end_outputs(struct run *run)
+{
+	deliver(run);
+	/* A scheduler may start the job elsewhere as soon as we have ended. */
+	for (int fd = 1; fd <= 2; fd++)
+		if (fsync(fd) && errno == EIO)
+			say("its output could not be written back: %s", strerror(errno));
+}
+
+static void take_end(struct run *run, const json_t *event)
+{
+	const json_t *killed = json_object_get(event, "killed");
+	const char *text = json_string_value(json_object_get(event, "text"));
+
+	end_outputs(run);
+	if (text)
+		say("%s", text);
+	run->end_signal = killed ? (int)json_integer_value(killed) : 0;
+	run->status = killed ? 128 + run->end_signal
+			     : (int)json_integer_value(json_object_get(event, "exited"));
+}
+
+static void take_event(struct run *run, const json_t *event)
+{
+	const char *kind = json_string_value(json_object_get(event, "event")) ?: "";
+	const char *text = json_string_value(json_object_get(event, "text"));
+
+	if (!strcmp(kind, "note")) {
+		say("%s", text);
+	} else if (!strcmp(kind, "running")) {
+		begin_outputs(run, event);
+	} else if (!strcmp(kind, "ended")) {
+		take_end(run, event);
+	} else if (!strcmp(kind, "interrupted")) {
+		end_outputs(run);
+		say("%s", text);
+		run->status = JOB_STATUS_INTERRUPTED;
+	} else if (!strcmp(kind, "failed")) {
+		end_outputs(run);
+		say("%s", text);
+		run->status = (int)json_integer_value(json_object_get(event, "status"));
+	}
+}
+
+static void receive_events(struct run *run)
+{
+	json_t *event;
+	int ret = wire_receive(run->connection, &run->input, 0), err = 0;
+
+	while (ret == 0 && run->status < 0 && (event = wire_next(&run->input, &err))) {
+		take_event(run, event);
+		json_decref(event);
+	}
+	if (ret == 0)
+		ret = err;
+	if (ret == 0 || run->status >= 0)
+		return;
+	close(run->connection);
+	run->connection = -1;
+	wire_input_free(&run->input);
+}
+
+static void reconnect(struct run *run)
+{
+	int ret = send_request(run, true);
+
+	if (ret == 0)
+		return;
+	if (run->connection >= 0)
+		close(run->connection);
+	run->connection = -1;
+	if (!run->told_away)
+		say("ckptd has stopped; the job runs on, waiting for ckptd to come back");
+	run->told_away = true;
+}
+
+static void receive_signal(struct run *run)
+{
+	struct signalfd_siginfo info;
+
+	if (read(run->signals, &info, sizeof(info)) == sizeof(info))
+		forward_signal(run, (int)info.ssi_signo);
+}
+
+static void follow(struct run *run)
+{
+	char changes[4096];
+
+	while (run->status < 0) {
+		struct pollfd wait[3] = {
+			{ .fd = run->connection, .events = POLLIN },
+			{ .fd = run->signals, .events = POLLIN },
+			{ .fd = run->changes, .events = POLLIN },
+		};
+
+		if (poll(wait, 3, run->connection < 0 ? RECONNECT_MS : -1) < 0 && errno != EINTR)
+			return;
+		if (wait[2].revents && read(run->changes, changes, sizeof(changes)) < 0)
+			continue;
+		if (wait[2].revents)
+			deliver(run);
+		if (wait[1].revents)
+			receive_signal(run);
+		if (run->connection < 0)
+			reconnect(run);
+		else if (wait[0].revents)
+			receive_events(run);
+	}
+}
+
+/* --- beginning and end --- */
+
+static void watch_signals(struct run *run)
+{
+	static const int forwarded[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM,
+					 SIGCONT, SIGWINCH, SIGXCPU, SIGTSTP };
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < sizeof(forwarded) / sizeof(*forwarded); i++)
+		sigaddset(&set, forwarded[i]);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	run->signals = signalfd(-1, &set, SFD_CLOEXEC);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static int parse(struct run *run, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "class", required_argument, NULL, 'c' },
+		{ "job", required_argument, NULL, 'j' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
+	int option;
+
+	run->class = getenv("CKPT_CLASS") ?: "default";
+	run->job = getenv("CKPT_JOB");
+	while ((option = getopt_long(argc, argv, "+c:j:h", options, NULL)) != -1) {
+		switch (option) {
+		case 'c': run->class = optarg; break;
+		case 'j': run->job = optarg; break;
+		case 'h': usage(stdout); exit(0);
+		default: usage(stderr); return -EINVAL;
+		}
+	}
+	if (optind == argc) {
+		usage(stderr);
+		return -EINVAL;
+	}
+	run->arguments = argv + optind;
+	return 0;
+}
+
+/* Ends as the program ended, so that a shell or scheduler sees no difference. */
+static int finish(const struct run *run)
+{
+	struct rlimit none = { 0, 0 };
+	sigset_t set;
+
+	if (run->end_signal) {
+		setrlimit(RLIMIT_CORE, &none);
+		signal(run->end_signal, SIG_DFL);
+		sigemptyset(&set);
+		sigaddset(&set, run->end_signal);
+		sigprocmask(SIG_UNBLOCK, &set, NULL);
+		raise(run->end_signal);
+	}
+	return run->status;
+}
+
+int command_run(int argc, char **argv)
+{
+	struct run run = { .connection = -1, .status = -1,
+			   .outputs = { { .source = -1, .sink = 1 }, { .source = -1, .sink = 2 } } };
+	struct problem problem;
+	int ret;
+
+	if (parse(&run, argc, argv))
+		return STATUS_USAGE;
+	if (run.job)
+		snprintf(run.name, sizeof(run.name), "%s", run.job);
+	else
+		make_name(&run);
+	if (job_check_name(run.job ? run.job : run.name, &problem)) {
+		say("%s", problem.text);
+		return STATUS_USAGE;
+	}
+	if (check_stdin() < 0)
+		return JOB_STATUS_FAILED;
+	run.merged = same_file(1, 2);
+	run.changes = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	watch_signals(&run);
+	ret = send_request(&run, false);
+	if (ret) {
+		say_no_daemon(-ret);
+		return JOB_STATUS_FAILED;
+	}
+	follow(&run);
+	return finish(&run);
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+/* ckptctl status, checkpoint, drain: one question to ckptd, one answer. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands.h"
+#include "job.h"
+
+static json_int_t integer(const json_t *object, const char *key)
+{
+	return json_integer_value(json_object_get(object, key));
+}
+
+static const char *string(const json_t *object, const char *key)
+{
+	return json_string_value(json_object_get(object, key)) ?: "-";
+}
+
+static void print_job(const json_t *job)
+{
+	const json_t *epoch = json_object_get(job, "last_epoch");
+	const json_t *checkpoint = json_object_get(job, "last_checkpoint");
+	const char *problem = json_string_value(json_object_get(job, "problem"));
+
+	printf("%-32s %-10s %-13s %-10s %9.1f %7lld %9.1f %11lld %10lld %9lld\n", string(job, "job"),
+	       string(job, "class"), string(job, "state"), string(job, "mechanism"),
+	       (double)integer(job, "memory_kib") / 1024, (long long)integer(job, "epochs"),
+	       (double)integer(epoch, "bytes_written") / (1 << 20),
+	       (long long)integer(job, "checkpoints"), (long long)integer(checkpoint, "frozen_ms"),
+	       (long long)integer(checkpoint, "flush_ms"));
+	if (problem)
+		printf("  problem: %s\n", problem);
+}
+
+static void print_status(const json_t *answer)
+{
+	const json_t *jobs = json_object_get(answer, "jobs");
+	const json_t *notice = json_object_get(answer, "notice");
+	json_t *job;
+	size_t i;
+
+	printf("node %s, ckptd %s, CRIU %s, %zu jobs\n", string(answer, "node"),
+	       string(answer, "version"), string(answer, "criu"), json_array_size(jobs));
+	if (json_is_object(notice))
+		printf("this node will be taken away: %s\n", string(notice, "text"));
+	if (!json_array_size(jobs))
+		return;
+	printf("%-32s %-10s %-13s %-10s %9s %7s %9s %11s %10s %9s\n", "JOB", "CLASS", "STATE",
+	       "MECHANISM", "MEM MiB", "EPOCHS", "LAST MiB", "CHECKPOINTS", "FROZEN ms", "FLUSH ms");
+	json_array_foreach(jobs, i, job)
+		print_job(job);
+}
+
+/* The one option that these have; returns the index of the first argument, or -1. */
+static int parse_json(int argc, char **argv, bool *json, const char *usage)
+{
+	static const struct option options[] = {
+		{ "json", no_argument, NULL, 'J' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		if (option == 'J') {
+			*json = true;
+			continue;
+		}
+		fputs(usage, option == 'h' ? stdout : stderr);
+		if (option == 'h')
+			exit(0);
+		return -1;
+	}
+	return optind;
+}
+
+int command_status(int argc, char **argv)
+{
+	static const char usage[] = "Usage: ckptctl status [--json]\n"
+				    "Shows the jobs on this node: all for root, else one's own.\n";
+	bool json = false;
+	json_t *request, *answer;
+
+	if (parse_json(argc, argv, &json, usage) != argc)
+		return STATUS_USAGE;
+	request = json_pack("{s:s}", "op", "status");
+	answer = ask(request);
+	json_decref(request);
+	if (!answer)
+		return JOB_STATUS_FAILED;
+	if (json)
+		print_json(answer);
+	else
+		print_status(answer);
+	json_decref(answer);
+	return 0;
+}
+
+int command_checkpoint(int argc, char **argv)
+{
+	static const char usage[] = "Usage: ckptctl checkpoint [--json] JOB\n"
+				    "Takes a checkpoint of a running job now.\n";
+	bool json = false;
+	json_t *request, *answer;
+	const json_t *stats;
+	int first = parse_json(argc, argv, &json, usage);
+
+	if (first < 0 || first + 1 != argc) {
+		fputs(first < 0 ? "" : usage, stderr);
+		return STATUS_USAGE;
+	}
+	request = json_pack("{s:s, s:s}", "op", "checkpoint", "job", argv[first]);
+	answer = ask(request);
+	json_decref(request);
+	if (!answer)
+		return JOB_STATUS_FAILED;
+	stats = json_object_get(answer, "checkpoint");
+	if (json)
+		print_json(stats);
+	else
+		printf("%s committed: %lld pages, %lld written, frozen %lld ms, durable after %lld ms\n",
+		       string(stats, "name"), (long long)integer(stats, "pages"),
+		       (long long)integer(stats, "pages_written"),
+		       (long long)integer(stats, "frozen_ms"), (long long)integer(stats, "flush_ms"));
+	json_decref(answer);
+	return 0;
+}
+
+int command_drain(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "window", required_argument, NULL, 'w' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
+	static const char usage[] = "Usage: ckptctl drain [--window SECONDS]\n"
+				    "As if the interruption of this node had been announced: every job is "
+				    "saved and ended,\nand none is started any more until ckptd is "
+				    "restarted. Default window: 120 s.\n";
+	json_t *request, *answer;
+	int option, seconds = 120;
+
+	while ((option = getopt_long(argc, argv, "w:h", options, NULL)) != -1) {
+		if (option == 'w') {
+			seconds = atoi(optarg);
+			continue;
+		}
+		fputs(usage, option == 'h' ? stdout : stderr);
+		return option == 'h' ? 0 : STATUS_USAGE;
+	}
+	if (optind != argc) {
+		fputs(usage, stderr);
+		return STATUS_USAGE;
+	}
+	request = json_pack("{s:s, s:i}", "op", "drain", "seconds", seconds);
+	answer = ask(request);
+	json_decref(request);
+	if (!answer)
+		return JOB_STATUS_FAILED;
+	json_decref(answer);
+	return 0;
+}
