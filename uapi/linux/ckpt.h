@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * ckpt: which pages of a process were written since they were last collected.
+ *
+ * Life of a tracker
+ *
+ *	device = open("/dev/ckpt", O_RDWR | O_CLOEXEC);
+ *	ioctl(device, CKPT_IOC_INFO, &info);		what works on this kernel
+ *	ioctl(device, CKPT_IOC_TRACK, &track);		track.out_fd is a tracker of one address space
+ *	for each epoch
+ *		ioctl(tracker, CKPT_IOC_COLLECT, &collect);
+ *							repeat from out_walk_end until it is the end asked for;
+ *							then read the reported pages
+ *	close(tracker);
+ *
+ * A tracker belongs to an address space (mm), not to a process: exec, and the exit of all threads, end it, and
+ * COLLECT then fails with ESRCH.  It does not keep the memory alive.  To be told about exit at once, poll the pidfd;
+ * an exec is only seen by the next COLLECT.  A child made by fork has an address space of its own and needs a tracker
+ * of its own.  There is one tracker per address space.
+ *
+ * COLLECT reports each page in [start, end) that may have been written since it was last reported, and arms it again
+ * in the same step, while the process runs.  Pages must be read after COLLECT has returned: a write at any later time
+ * is reported next time.  The first time that a tracker sees a page it reports it: the first COLLECT over everything
+ * reports everything.
+ *
+ *	memory:    ---+++-----+++++++-----+++++----	+ present, - absent
+ *	written:        ^        ^^^        ^		since the last COLLECT
+ *	reported:       [)       [  )       [)		plus PRESENT ones if CKPT_COLLECT_PRESENT
+ *
+ * COLLECT stops early when the vector is full or a signal is pending; out_walk_end says where.  What lies behind it is
+ * untouched and will be reported by a later call.  A vector with one element is enough to make progress.
+ *
+ * Unknown means written.  What is reported may be more than what was written: whole huge pages, memory that moved
+ * (mremap), page tables that the kernel rebuilt, pages with references from elsewhere (I/O in flight, pins), and
+ * everything in memory that cannot be tracked (CKPT_PAGE_UNTRACKED).  It is never less, with two exceptions: shared
+ * mappings (CKPT_PAGE_SHARED) are not tracked at all, and whoever else uses soft-dirty on this process takes the bits
+ * away: writing 4 to /proc/PID/clear_refs, or criu --track-mem.
+ *
+ * out_generation names an unbroken series of COLLECTs.  When it differs from the last one, the tracker has started
+ * over: everything is reported again, from address 0 on.  This happens when regions could not be copied out after
+ * their pages were armed (a bad vec pointer: EFAULT).
+ *
+ * Envelope: every command takes a struct that begins with its size in bytes as the caller knows it.  A smaller struct
+ * of an older program is accepted down to the size of the first version; the tail of a bigger one must be zero.
+ * Reserved fields and unknown flags must be zero.  Fields named out_ are outputs, and zeroed unless set.
+ *
+ * Errors
+ *	ENOTTY		the command is not known on this descriptor
+ *	EINVAL		size below the first version, reserved field not zero, unknown flag, or a value out of range
+ *	E2BIG		the struct is bigger than this kernel knows and its tail is not zero
+ *	EFAULT		the struct or the vector is not readable or writable
+ *	EPERM		the caller may not trace the process
+ *	EBADF		pidfd is not a descriptor
+ *	ESRCH		the process or the address space is gone, or pid and pidfd do not name the same process
+ *	EBUSY		the address space already has a tracker
+ *	EOPNOTSUPP	this build or boot has no mechanism to track with
+ *	EINTR		a signal came before anything was collected
+ *	ENOMEM
+ *
+ * Privileges: /dev/ckpt belongs to root (0600).  TRACK needs CAP_SYS_PTRACE in the user namespaces of the process and
+ * of its address space.  COLLECT needs only the descriptor.
+ */
+#ifndef _UAPI_LINUX_CKPT_H
+#define _UAPI_LINUX_CKPT_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define CKPT_IOC_TYPE 0xCB
+
+/* Bits of ckpt_info.out_mechanisms. */
+#define CKPT_MECHANISM_SOFT_DIRTY	(1U << 0)
+
+/**
+ * struct ckpt_info - ioctl(CKPT_IOC_INFO) on /dev/ckpt
+ * @size: sizeof(struct ckpt_info)
+ * @__reserved: must be 0
+ * @out_mechanisms: CKPT_MECHANISM_* that work on this build and boot
+ * @out_page_bytes: size of a page
+ * @out_version: version of the module, text ending with 0
+ */
+struct ckpt_info {
+	__u32 size;
+	__u32 __reserved;
+	__u32 out_mechanisms;
+	__u32 out_page_bytes;
+	char out_version[32];
+};
+#define CKPT_IOC_INFO _IOWR(CKPT_IOC_TYPE, 0x00, struct ckpt_info)
+
+/**
+ * struct ckpt_track - ioctl(CKPT_IOC_TRACK) on /dev/ckpt
+ * @size: sizeof(struct ckpt_track)
+ * @flags: must be 0
+ * @pidfd: the process whose address space is tracked (pidfd_open)
+ * @pid: the number of the same process in the caller's PID namespace.  Kernels do not let a module look a pidfd up;
+ *	with the number it can check what the descriptor names.  A number that was reused does not match: ESRCH.
+ * @out_fd: descriptor of the tracker, close-on-exec
+ * @__reserved: must be 0
+ * @out_generation: as in struct ckpt_collect
+ */
+struct ckpt_track {
+	__u32 size;
+	__u32 flags;
+	__s32 pidfd;
+	__s32 pid;
+	__s32 out_fd;
+	__u32 __reserved;
+	__aligned_u64 out_generation;
+};
+#define CKPT_IOC_TRACK _IOWR(CKPT_IOC_TYPE, 0x01, struct ckpt_track)
+
+/* Bits of ckpt_region.categories. */
+#define CKPT_PAGE_WRITTEN	(1U << 0)	/* may have been written since it was last reported */
+#define CKPT_PAGE_PRESENT	(1U << 1)	/* in memory */
+#define CKPT_PAGE_SWAPPED	(1U << 2)	/* in swap */
+#define CKPT_PAGE_FILE		(1U << 3)	/* of a file: never written through this private mapping */
+#define CKPT_PAGE_ZERO		(1U << 4)	/* the kernel's zero page */
+#define CKPT_PAGE_HUGE		(1U << 5)	/* part of a huge page, that is tracked as a whole */
+#define CKPT_PAGE_UNTRACKED	(1U << 6)	/* cannot be tracked: always WRITTEN */
+#define CKPT_PAGE_SHARED	(1U << 7)	/* shared mapping, reported as a whole and never as WRITTEN */
+
+/**
+ * struct ckpt_region - pages with the same categories
+ * @start: address of the first byte
+ * @end: address behind the last byte
+ * @categories: CKPT_PAGE_*
+ * @__reserved: 0
+ */
+struct ckpt_region {
+	__aligned_u64 start;
+	__aligned_u64 end;
+	__u32 categories;
+	__u32 __reserved;
+};
+
+/* Report also what is in memory or swap and was not written, FILE, ZERO and SHARED; else only WRITTEN. */
+#define CKPT_COLLECT_PRESENT	(1U << 0)
+
+/**
+ * struct ckpt_collect - ioctl(CKPT_IOC_COLLECT) on a tracker
+ * @size: sizeof(struct ckpt_collect)
+ * @flags: CKPT_COLLECT_*
+ * @start: first address, a multiple of the page size
+ * @end: address behind the last, a multiple of the page size; may lie behind the end of the address space
+ * @vec: address of an array of struct ckpt_region
+ * @vec_len: its elements, at least 1
+ * @out_count: elements that were written: sorted, not overlapping
+ * @out_walk_end: everything in [start, out_walk_end) was collected; end if that is all
+ * @out_generation: continuity, see above
+ */
+struct ckpt_collect {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 start;
+	__aligned_u64 end;
+	__aligned_u64 vec;
+	__aligned_u64 vec_len;
+	__aligned_u64 out_count;
+	__aligned_u64 out_walk_end;
+	__aligned_u64 out_generation;
+};
+#define CKPT_IOC_COLLECT _IOWR(CKPT_IOC_TYPE, 0x10, struct ckpt_collect)
+
+/* The layout is the same for every compiler and for 32-bit programs. */
+_Static_assert(sizeof(struct ckpt_info) == 48, "struct ckpt_info");
+_Static_assert(sizeof(struct ckpt_track) == 32, "struct ckpt_track");
+_Static_assert(sizeof(struct ckpt_region) == 24, "struct ckpt_region");
+_Static_assert(sizeof(struct ckpt_collect) == 64, "struct ckpt_collect");
+
+#endif
