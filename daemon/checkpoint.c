@@ -60,6 +60,17 @@ static int precopy(struct checkpoint *checkpoint)
 	return 0;
 }
 
+/* Said before the job stands still, and in better words than criu's. */
+static int check_tasks(struct checkpoint *checkpoint)
+{
+	struct tasks *tasks = &checkpoint->reader->tasks;
+	int ret = 0;
+
+	for (size_t i = 0; i < tasks->count && ret == 0; i++)
+		ret = criu_check_task(tasks->list[i].pid, checkpoint->problem);
+	return ret;
+}
+
 static int sync_files(struct checkpoint *checkpoint)
 {
 	struct tasks *tasks = &checkpoint->reader->tasks;
@@ -278,6 +289,8 @@ int checkpoint_take(struct reader *reader, struct criu_job *criu,
 	stats->final = options->final;
 	problem_set(problem, 0, "stopped by a fault point");
 	ret = precopy(&checkpoint);
+	if (ret == 0)
+		ret = check_tasks(&checkpoint);
 	if (ret == 0)
 		ret = sync_files(&checkpoint); /* most of it, before the job stands still */
 	if (ret == 0)

@@ -48,6 +48,7 @@ struct job {
 	int64_t next_checkpoint_ms;
 	int64_t next_lease_ms;
 	struct pace pace;
+	bool told_unprotected;
 	enum policy_safety safety;      /* as last published */
 	bool left;
 

@@ -88,6 +88,20 @@ static void publish_forecast(struct job *job)
 	job->safety = safety;
 }
 
+/* A job that cannot be saved should hear of it at once, not when its node goes. */
+static void check_protection(struct job *job)
+{
+	struct problem problem = { "" };
+	int ret = 0;
+
+	for (size_t i = 0; i < job->reader.tasks.count && ret == 0; i++)
+		ret = criu_check_task(job->reader.tasks.list[i].pid, &problem);
+	job_set_status(job, "unprotected", ret ? json_string(problem.text) : json_null());
+	if (ret && !job->told_unprotected)
+		job_note(job, "this job cannot be saved as it is: %s", problem.text);
+	job->told_unprotected |= ret != 0;
+}
+
 static void run_epoch(struct job *job)
 {
 	struct problem problem;
@@ -108,6 +122,7 @@ static void run_epoch(struct job *job)
 	job->pace.memory_pages = memory_kib(job) / (PAGE_BYTES / 1024);
 	plan_epoch(job);
 	publish_forecast(job);
+	check_protection(job);
 	count_status(job, "epochs", 1);
 	count_status(job, "bytes_written", (json_int_t)pass.packed.bytes_written);
 	job_set_status(job, "last_epoch", pass_status(&pass));
