@@ -49,6 +49,7 @@ struct job {
 	int64_t next_lease_ms;
 	struct pace pace;
 	bool told_unprotected;
+	char last_failure[sizeof(((struct problem *)0)->text)];
 	enum policy_safety safety;      /* as last published */
 	bool left;
 

@@ -228,7 +228,11 @@ static enum outcome after_checkpoint(struct job *job, bool final, int ret,
 		return OUTCOME_LOST;
 	if (ret == -ECANCELED)
 		return OUTCOME_GOES_ON;
-	job_note(job, "%scheckpoint failed, the job runs on: %s", final ? "final " : "", problem->text);
+	/* A final one is tried again and again: the user is told once. */
+	if (!final || strcmp(job->last_failure, problem->text))
+		job_note(job, "%scheckpoint failed, the job runs on: %s", final ? "final " : "",
+			 problem->text);
+	snprintf(job->last_failure, sizeof(job->last_failure), "%s", problem->text);
 	return OUTCOME_GOES_ON;
 }
 
