@@ -106,6 +106,7 @@ void job_tidy(struct job *job, enum outcome outcome);
 /* Also true for a job that ended while no ckptd was there to see it. */
 bool job_init_gone(struct job *job);
 void job_kill_init(struct job *job);
+void job_release(struct job *job);
 /* For struct reader: a pass over much memory ends early when nobody needs it any more. */
 bool job_pass_stopped(void *arg);
 

@@ -391,6 +391,7 @@ static void end_exited(struct job *job)
 		post_sizes(job, json_pack("{s:s, s:i, s:s}", "event", "failed", "status",
 					  JOB_STATUS_FAILED, "text", "the job was killed from outside, with "
 					  "all its processes; its checkpoints are kept"));
+		job_release(job);
 		return;
 	}
 	if (store_retire(job->reader.store, &problem)) {
@@ -400,6 +401,16 @@ static void end_exited(struct job *job)
 								problem.text));
 	}
 	post_sizes(job, event);
+}
+
+/* The next `run` of the line, here or elsewhere, need not wait for the lease to end. */
+void job_release(struct job *job)
+{
+	struct problem problem;
+
+	if (job->reader.store && job->reader.term.number &&
+	    store_release_term(job->reader.store, &job->reader.term, &problem))
+		log_warn("%s: %s", job->id, problem.text);
 }
 
 void job_end(struct job *job, enum outcome outcome)
@@ -429,6 +440,8 @@ void job_end(struct job *job, enum outcome outcome)
 		text = job->end_reason;
 	}
 	job_kill_init(job);
+	if (outcome != OUTCOME_LOST)
+		job_release(job);
 	log_warn("%s: %s", job->id, text);
 	post_sizes(job, json_pack("{s:s, s:i, s:s}", "event", "failed", "status", status, "text", text));
 }
