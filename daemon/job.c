@@ -221,8 +221,8 @@ static void fail_begin(struct job *job, int ret, int status, const struct proble
 	if (job->launch.init_pidfd >= 0)
 		job_kill_init(job);
 	log_warn("%s: not started: %s", job->id, problem->text);
-	job_post(job, json_pack("{s:s, s:i, s:s}", "event", "failed", "status", status, "text",
-				problem->text));
+	job->last_event = json_pack("{s:s, s:i, s:s}", "event", "failed", "status", status, "text",
+				    problem->text);
 	if (!job->reader.store || !job->reader.term.number)
 		return;
 	/* A program that never ran leaves nothing in the store. */

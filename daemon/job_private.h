@@ -48,6 +48,7 @@ struct job {
 	int64_t next_checkpoint_ms;
 	int64_t next_lease_ms;
 	struct pace pace;
+	json_t *last_event;             /* posted when the job has been tidied away */
 	bool told_unprotected;
 	char last_failure[sizeof(((struct problem *)0)->text)];
 	enum policy_safety safety;      /* as last published */

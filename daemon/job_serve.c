@@ -371,7 +371,11 @@ static json_t *read_exit(const struct job *job)
 	return json_pack("{s:s, s:i}", "event", "ended", how, value);
 }
 
-static void post_sizes(struct job *job, json_t *event)
+/*
+ * What the client is told last, and only when nothing of the job is left here: it may run the same
+ * line again at once.
+ */
+static void set_last_event(struct job *job, json_t *event)
 {
 	struct stat st;
 
@@ -379,7 +383,7 @@ static void post_sizes(struct job *job, json_t *event)
 		json_object_set_new(event, "stdout", json_integer(st.st_size));
 	if (!job->merged && stat(job->stderr_path, &st) == 0)
 		json_object_set_new(event, "stderr", json_integer(st.st_size));
-	job_post(job, event);
+	job->last_event = event;
 }
 
 static void end_exited(struct job *job)
@@ -388,7 +392,7 @@ static void end_exited(struct job *job)
 	json_t *event = read_exit(job);
 
 	if (!event) {
-		post_sizes(job, json_pack("{s:s, s:i, s:s}", "event", "failed", "status",
+		set_last_event(job, json_pack("{s:s, s:i, s:s}", "event", "failed", "status",
 					  JOB_STATUS_FAILED, "text", "the job was killed from outside, with "
 					  "all its processes; its checkpoints are kept"));
 		job_release(job);
@@ -400,7 +404,7 @@ static void end_exited(struct job *job)
 								"running it again would restore them: %s",
 								problem.text));
 	}
-	post_sizes(job, event);
+	set_last_event(job, event);
 }
 
 /* The next `run` of the line, here or elsewhere, need not wait for the lease to end. */
@@ -424,7 +428,7 @@ void job_end(struct job *job, enum outcome outcome)
 		return;
 	case OUTCOME_INTERRUPTED:
 		job_kill_init(job);
-		post_sizes(job, json_pack("{s:s, s:s}", "event", "interrupted", "text",
+		set_last_event(job, json_pack("{s:s, s:s}", "event", "interrupted", "text",
 					  "this node will be taken away; the job is saved and goes on when the "
 					  "same line is run on another node"));
 		return;
@@ -443,7 +447,7 @@ void job_end(struct job *job, enum outcome outcome)
 	if (outcome != OUTCOME_LOST)
 		job_release(job);
 	log_warn("%s: %s", job->id, text);
-	post_sizes(job, json_pack("{s:s, s:i, s:s}", "event", "failed", "status", status, "text", text));
+	set_last_event(job, json_pack("{s:s, s:i, s:s}", "event", "failed", "status", status, "text", text));
 }
 
 void job_tidy(struct job *job, enum outcome outcome)
@@ -459,5 +463,7 @@ void job_tidy(struct job *job, enum outcome outcome)
 	launch_close(&job->launch);
 	job->left = outcome == OUTCOME_LEFT;
 	job_set_state(job, JOB_ENDED);
+	if (job->last_event)
+		job_post(job, job->last_event);
 	job_post(job, json_pack("{s:s}", "event", outcome == OUTCOME_LEFT ? "left" : "gone"));
 }
