@@ -255,8 +255,9 @@ __attribute__((noreturn)) static void exec_criu(const struct criu_job *job, stru
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* What is ignored stays so over exec, and CRIU ends its own helpers with SIGTERM. */
-	signal(SIGPIPE, SIG_DFL);
 	signal(SIGTERM, SIG_DFL);
+	/* A ckptd that died must not take criu along while criu has hold of the job's tasks. */
+	signal(SIGPIPE, into_cgroup ? SIG_DFL : SIG_IGN);
 	execvpe(job->program, command->arguments, command->environment);
 	_exit(127);
 }
