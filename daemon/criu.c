@@ -256,8 +256,6 @@ __attribute__((noreturn)) static void exec_criu(const struct criu_job *job, stru
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* What is ignored stays so over exec, and CRIU ends its own helpers with SIGTERM. */
 	signal(SIGTERM, SIG_DFL);
-	/* A ckptd that died must not take criu along while criu has hold of the job's tasks. */
-	signal(SIGPIPE, into_cgroup ? SIG_DFL : SIG_IGN);
 	execvpe(job->program, command->arguments, command->environment);
 	_exit(127);
 }
