@@ -21,8 +21,6 @@
 
 #define FREEZE_TIMEOUT_MS 20000
 #define MOST_ROUNDS 5
-/* A round whose pages go out in less time than a freeze takes has nothing left to shrink. */
-#define ROUND_WORTH_PAGES 2048
 
 /* What one checkpoint holds while it is made. */
 struct checkpoint {
@@ -40,26 +38,25 @@ struct checkpoint {
 	int64_t frozen_at;
 };
 
-/* Pre-copy while the job runs, as long as a round is clearly smaller than the one before. */
+/* Pre-copy while the job runs, as long as that makes the frozen pass smaller. */
 static int precopy(struct checkpoint *checkpoint)
 {
+	const struct checkpoint_options *options = checkpoint->options;
 	struct pass_stats pass;
-	uint64_t before = UINT64_MAX;
+	uint64_t previous = 0;
+	int64_t left;
+	int ret;
 
-	for (unsigned int round = 0; round < MOST_ROUNDS; round++) {
-		int ret = reader_epoch(checkpoint->reader, &pass, checkpoint->problem);
-
+	do {
+		ret = reader_epoch(checkpoint->reader, &pass, checkpoint->problem);
 		if (ret)
 			return ret;
-		checkpoint->stats->rounds++;
-		if (pass.packed.pages_packed < ROUND_WORTH_PAGES ||
-		    pass.packed.pages_packed > before / 2)
-			break;
-		if (checkpoint->options->deadline_ms &&
-		    clock_ms() + 3 * pass.ms > checkpoint->options->deadline_ms)
-			break;
-		before = pass.packed.pages_packed;
-	}
+		left = options->deadline_ms ? options->deadline_ms - clock_ms() : INT64_MAX;
+		if (!policy_precopy_again(&options->pace, previous, pass.pages_dirty,
+					  (uint64_t)pass.ms, left))
+			return 0;
+		previous = pass.pages_dirty;
+	} while (++checkpoint->stats->rounds < MOST_ROUNDS);
 	return 0;
 }
 
