@@ -60,6 +60,17 @@ static int precopy(struct checkpoint *checkpoint)
 	return 0;
 }
 
+/* Said before the job stands still, and in better words than criu's. */
+static int check_tasks(struct checkpoint *checkpoint)
+{
+	struct tasks *tasks = &checkpoint->reader->tasks;
+	int ret = 0;
+
+	for (size_t i = 0; i < tasks->count && ret == 0; i++)
+		ret = criu_check_task(tasks->list[i].pid, checkpoint->problem);
+	return ret;
+}
+
 static int sync_files(struct checkpoint *checkpoint)
 {
 	struct tasks *tasks = &checkpoint->reader->tasks;
@@ -277,7 +288,9 @@ int checkpoint_take(struct reader *reader, struct criu_job *criu,
 	memset(stats, 0, sizeof(*stats));
 	stats->final = options->final;
 	problem_set(problem, 0, "stopped by a fault point");
-	ret = precopy(&checkpoint);
+	ret = check_tasks(&checkpoint);
+	if (ret == 0)
+		ret = precopy(&checkpoint);
 	if (ret == 0)
 		ret = sync_files(&checkpoint); /* most of it, before the job stands still */
 	if (ret == 0)
@@ -291,12 +304,16 @@ int checkpoint_take(struct reader *reader, struct criu_job *criu,
 		ret = commit(&checkpoint);
 	if (ret && options->final)
 		thaw(&checkpoint);
-	if (ret)
+	/* What was collected since the freeze is not durable: forgotten, so everything is dirty. */
+	if (ret && checkpoint.frozen_at)
 		tasks_restart_tracking(&reader->tasks);
 	if (options->final && ret == 0)
 		stats->frozen_ms = clock_ms() - checkpoint.frozen_at;
 	stats->flush_ms = clock_ms() - checkpoint.frozen_at;
 	stats->total_ms = clock_ms() - begin;
+	/* Parts of the job's memory in plain: they stay only to explain a failure. */
+	if (ret == 0)
+		directory_remove(criu->images);
 	release(&checkpoint);
 	return ret;
 }

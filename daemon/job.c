@@ -221,12 +221,15 @@ static void fail_begin(struct job *job, int ret, int status, const struct proble
 	if (job->launch.init_pidfd >= 0)
 		job_kill_init(job);
 	log_warn("%s: not started: %s", job->id, problem->text);
-	job_post(job, json_pack("{s:s, s:i, s:s}", "event", "failed", "status", status, "text",
-				problem->text));
-	/* A job that never ran leaves nothing in the store, or the lease would have to be waited out. */
-	if (job->reader.store && job->reader.term.number && (status == JOB_STATUS_NOT_EXECUTABLE ||
-							      status == JOB_STATUS_NOT_FOUND))
+	job->last_event = json_pack("{s:s, s:i, s:s}", "event", "failed", "status", status, "text",
+				    problem->text);
+	if (!job->reader.store || !job->reader.term.number)
+		return;
+	/* A program that never ran leaves nothing in the store. */
+	if (status == JOB_STATUS_NOT_EXECUTABLE || status == JOB_STATUS_NOT_FOUND)
 		store_retire(job->reader.store, NULL);
+	else
+		job_release(job);
 }
 
 static void *job_main(void *arg)

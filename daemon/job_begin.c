@@ -272,6 +272,9 @@ static int restore_from(struct job *job, const struct term *previous, const char
 	}
 	if (ret == 0)
 		ret = restore_run(&job->criu, &restored, (int)job->class->criu_timeout_ms * 4, problem);
+	/* The job's memory in plain. */
+	if (ret == 0)
+		directory_remove(job->images);
 	if (ret == 0) {
 		pagemap_destroy(job->reader.map);
 		job->reader.map = manifest->map;

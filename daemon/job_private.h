@@ -48,6 +48,9 @@ struct job {
 	int64_t next_checkpoint_ms;
 	int64_t next_lease_ms;
 	struct pace pace;
+	json_t *last_event;             /* posted when the job has been tidied away */
+	bool told_unprotected;
+	char last_failure[sizeof(((struct problem *)0)->text)];
 	enum policy_safety safety;      /* as last published */
 	bool left;
 
@@ -104,6 +107,7 @@ void job_tidy(struct job *job, enum outcome outcome);
 /* Also true for a job that ended while no ckptd was there to see it. */
 bool job_init_gone(struct job *job);
 void job_kill_init(struct job *job);
+void job_release(struct job *job);
 /* For struct reader: a pass over much memory ends early when nobody needs it any more. */
 bool job_pass_stopped(void *arg);
 

@@ -88,6 +88,20 @@ static void publish_forecast(struct job *job)
 	job->safety = safety;
 }
 
+/* A job that cannot be saved should hear of it at once, not when its node goes. */
+static void check_protection(struct job *job)
+{
+	struct problem problem = { "" };
+	int ret = 0;
+
+	for (size_t i = 0; i < job->reader.tasks.count && ret == 0; i++)
+		ret = criu_check_task(job->reader.tasks.list[i].pid, &problem);
+	job_set_status(job, "unprotected", ret ? json_string(problem.text) : json_null());
+	if (ret && !job->told_unprotected)
+		job_note(job, "this job cannot be saved as it is: %s", problem.text);
+	job->told_unprotected |= ret != 0;
+}
+
 static void run_epoch(struct job *job)
 {
 	struct problem problem;
@@ -108,6 +122,7 @@ static void run_epoch(struct job *job)
 	job->pace.memory_pages = memory_kib(job) / (PAGE_BYTES / 1024);
 	plan_epoch(job);
 	publish_forecast(job);
+	check_protection(job);
 	count_status(job, "epochs", 1);
 	count_status(job, "bytes_written", (json_int_t)pass.packed.bytes_written);
 	job_set_status(job, "last_epoch", pass_status(&pass));
@@ -213,7 +228,11 @@ static enum outcome after_checkpoint(struct job *job, bool final, int ret,
 		return OUTCOME_LOST;
 	if (ret == -ECANCELED)
 		return OUTCOME_GOES_ON;
-	job_note(job, "%scheckpoint failed, the job runs on: %s", final ? "final " : "", problem->text);
+	/* A final one is tried again and again: the user is told once. */
+	if (!final || strcmp(job->last_failure, problem->text))
+		job_note(job, "%scheckpoint failed, the job runs on: %s", final ? "final " : "",
+			 problem->text);
+	snprintf(job->last_failure, sizeof(job->last_failure), "%s", problem->text);
 	return OUTCOME_GOES_ON;
 }
 
@@ -352,7 +371,11 @@ static json_t *read_exit(const struct job *job)
 	return json_pack("{s:s, s:i}", "event", "ended", how, value);
 }
 
-static void post_sizes(struct job *job, json_t *event)
+/*
+ * What the client is told last, and only when nothing of the job is left here: it may run the same
+ * line again at once.
+ */
+static void set_last_event(struct job *job, json_t *event)
 {
 	struct stat st;
 
@@ -360,7 +383,7 @@ static void post_sizes(struct job *job, json_t *event)
 		json_object_set_new(event, "stdout", json_integer(st.st_size));
 	if (!job->merged && stat(job->stderr_path, &st) == 0)
 		json_object_set_new(event, "stderr", json_integer(st.st_size));
-	job_post(job, event);
+	job->last_event = event;
 }
 
 static void end_exited(struct job *job)
@@ -369,9 +392,10 @@ static void end_exited(struct job *job)
 	json_t *event = read_exit(job);
 
 	if (!event) {
-		post_sizes(job, json_pack("{s:s, s:i, s:s}", "event", "failed", "status",
+		set_last_event(job, json_pack("{s:s, s:i, s:s}", "event", "failed", "status",
 					  JOB_STATUS_FAILED, "text", "the job was killed from outside, with "
 					  "all its processes; its checkpoints are kept"));
+		job_release(job);
 		return;
 	}
 	if (store_retire(job->reader.store, &problem)) {
@@ -380,7 +404,17 @@ static void end_exited(struct job *job)
 								"running it again would restore them: %s",
 								problem.text));
 	}
-	post_sizes(job, event);
+	set_last_event(job, event);
+}
+
+/* The next `run` of the line, here or elsewhere, need not wait for the lease to end. */
+void job_release(struct job *job)
+{
+	struct problem problem;
+
+	if (job->reader.store && job->reader.term.number &&
+	    store_release_term(job->reader.store, &job->reader.term, &problem))
+		log_warn("%s: %s", job->id, problem.text);
 }
 
 void job_end(struct job *job, enum outcome outcome)
@@ -394,7 +428,7 @@ void job_end(struct job *job, enum outcome outcome)
 		return;
 	case OUTCOME_INTERRUPTED:
 		job_kill_init(job);
-		post_sizes(job, json_pack("{s:s, s:s}", "event", "interrupted", "text",
+		set_last_event(job, json_pack("{s:s, s:s}", "event", "interrupted", "text",
 					  "this node will be taken away; the job is saved and goes on when the "
 					  "same line is run on another node"));
 		return;
@@ -410,8 +444,10 @@ void job_end(struct job *job, enum outcome outcome)
 		text = job->end_reason;
 	}
 	job_kill_init(job);
+	if (outcome != OUTCOME_LOST)
+		job_release(job);
 	log_warn("%s: %s", job->id, text);
-	post_sizes(job, json_pack("{s:s, s:i, s:s}", "event", "failed", "status", status, "text", text));
+	set_last_event(job, json_pack("{s:s, s:i, s:s}", "event", "failed", "status", status, "text", text));
 }
 
 void job_tidy(struct job *job, enum outcome outcome)
@@ -427,5 +463,7 @@ void job_tidy(struct job *job, enum outcome outcome)
 	launch_close(&job->launch);
 	job->left = outcome == OUTCOME_LEFT;
 	job_set_state(job, JOB_ENDED);
+	if (job->last_event)
+		job_post(job, job->last_event);
 	job_post(job, json_pack("{s:s}", "event", outcome == OUTCOME_LEFT ? "left" : "gone"));
 }
