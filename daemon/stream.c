@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -13,6 +12,7 @@
 #include "cleanup.h"
 #include "faults.h"
 #include "log.h"
+#include "processors.h"
 
 #define WORKERS_MAX 16
 #define BUFFERS_MAX 1024
@@ -367,13 +367,6 @@ static void *writer(void *arg)
 
 /* ---- the owner's side ---- */
 
-static unsigned int cpu_count(void)
-{
-	cpu_set_t cpus;
-
-	return sched_getaffinity(0, sizeof(cpus), &cpus) ? 1 : CPU_COUNT(&cpus);
-}
-
 static size_t clamp(size_t value, size_t low, size_t high)
 {
 	return value < low ? low : value > high ? high : value;
@@ -385,7 +378,7 @@ static void stream_size(struct stream *stream, size_t bytes)
 	size_t workers = clamp(bytes / (4 * BUFFER_BYTES), 1, WORKERS_MAX);
 	size_t codecs;
 
-	stream->workers_max = clamp(cpu_count(), 1, workers);
+	stream->workers_max = processors(workers);
 	codecs = stream->workers_max * BLOCK_PLAIN_BYTES;
 	stream->buffers_max = clamp(bytes > codecs ? (bytes - codecs) / BUFFER_BYTES : 0, 2,
 				    BUFFERS_MAX);

@@ -5,10 +5,10 @@
  */
 #include <dirent.h>
 
-#define MODEL_PAGES 200
+#define MODEL_PAGES 100
 #include "store_fixture.h"
 
-#define CHECKPOINTS 3
+#define CHECKPOINTS 2
 
 static struct model models[CHECKPOINTS + 2]; /* [0] is committed before, the last one after */
 static int *committed; /* shared with the child: models up to this one are durable */
@@ -22,7 +22,7 @@ static void make_models(void)
 	for (i = 0; i < CHECKPOINTS + 2; i++) {
 		if (i)
 			models[i] = models[i - 1];
-		model_change(&models[i], &state, 8);
+		model_change(&models[i], &state, 5);
 	}
 }
 

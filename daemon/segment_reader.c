@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "segment_reader.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SEGMENTS_OPEN 32
+
+struct open_segment {
+	const struct segment *segment; /* NULL: not in use */
+	struct object_reader object;
+	uint64_t used;
+};
+
+/* The segment that was used longest ago is closed when there is no room. */
+struct segment_reader {
+	struct store *store;
+	struct block_codec *codec;
+	uint8_t *buffer;
+	uint64_t clock;
+	struct open_segment segments[SEGMENTS_OPEN];
+};
+
+struct segment_reader *segment_reader_create(struct store *store)
+{
+	struct segment_reader *reader = calloc(1, sizeof(*reader));
+
+	if (!reader)
+		return NULL;
+	reader->store = store;
+	reader->codec = block_codec_create((struct compression){ .method = COMPRESSION_NONE });
+	reader->buffer = malloc(BLOCK_STORED_MAX);
+	if (reader->codec && reader->buffer)
+		return reader;
+	segment_reader_destroy(reader);
+	return NULL;
+}
+
+void segment_reader_destroy(struct segment_reader *reader)
+{
+	size_t i;
+
+	if (!reader)
+		return;
+	for (i = 0; i < SEGMENTS_OPEN; i++)
+		if (reader->segments[i].segment)
+			object_close(&reader->segments[i].object);
+	block_codec_destroy(reader->codec);
+	free(reader->buffer);
+	free(reader);
+}
+
+static int segment_open(struct segment_reader *reader, struct open_segment *open,
+			const struct segment *segment, struct problem *problem)
+{
+	identity_scope struct identity caller = { 0 };
+	struct object_id id = { .kind = OBJECT_SEGMENT, .term = segment->term,
+				.number = segment->number };
+	int err;
+
+	if (open->segment)
+		object_close(&open->object);
+	open->segment = NULL;
+	err = store_enter(reader->store, &caller, problem);
+	if (!err)
+		err = object_open(&open->object, reader->store, &id, problem);
+	if (!err)
+		open->segment = segment;
+	return err;
+}
+
+static int segment_find(struct segment_reader *reader, const struct segment *segment,
+			struct object_reader **object, struct problem *problem)
+{
+	struct open_segment *oldest = reader->segments, *open;
+	size_t i;
+	int err = 0;
+
+	for (i = 0; i < SEGMENTS_OPEN; i++) {
+		open = &reader->segments[i];
+		if (open->segment == segment)
+			break;
+		if (open->used < oldest->used)
+			oldest = open;
+	}
+	if (i == SEGMENTS_OPEN) {
+		open = oldest;
+		err = segment_open(reader, open, segment, problem);
+	}
+	open->used = ++reader->clock;
+	*object = &open->object;
+	return err;
+}
+
+int segment_reader_block(struct segment_reader *reader, const struct block *block, uint8_t *plain,
+			 struct problem *problem)
+{
+	struct object_reader *object;
+	struct block_header header;
+	int err = segment_find(reader, block->segment, &object, problem);
+
+	if (!err)
+		err = object_read(object, reader->codec, block->offset, block->stored,
+				  reader->buffer, &header, plain, problem);
+	if (!err && header.pages != block->pages)
+		err = store_damaged(reader->store, problem, object->name,
+				    "the block at %" PRIu64 " has %u pages, not %u", block->offset,
+				    header.pages, block->pages);
+	return err;
+}
+
+int segment_reader_file_block(struct segment_reader *reader, const struct packed_file *file,
+			      const struct file_block *block, uint8_t *plain,
+			      struct problem *problem)
+{
+	struct object_reader *object;
+	struct block_header header;
+	int err;
+
+	if (!block->stored) {
+		memset(plain, 0, block->length);
+		return 0;
+	}
+	err = segment_find(reader, file->segment, &object, problem);
+	if (!err)
+		err = object_read(object, reader->codec, block->offset, block->stored,
+				  reader->buffer, &header, plain, problem);
+	if (!err && (header.kind != BLOCK_OF_FILE || header.content_length != block->length))
+		err = store_damaged(reader->store, problem, object->name,
+				    "the block at %" PRIu64 " is not that of file %s", block->offset,
+				    file->name);
+	return err;
+}
+
+void segment_reader_announce(struct segment_reader *reader, const struct block *block)
+{
+	struct object_reader *object;
+
+	if (!segment_find(reader, block->segment, &object, NULL))
+		posix_fadvise(object->fd, block->offset, block->stored, POSIX_FADV_WILLNEED);
+}
