@@ -82,7 +82,8 @@ struct walk {
 	u64 room;			/* regions that the caller has left */
 	u32 count;
 	struct ckpt_region *regions;	/* BOUNCE_REGIONS */
-	DECLARE_BITMAP(armed, PTRS_PER_PTE);
+	DECLARE_BITMAP(referenced, PTRS_PER_PTE); /* armed entries of pages with more references than one */
+	bool any_referenced;
 };
 
 /* ---- regions ---- */
@@ -398,32 +399,41 @@ static void pte_disarm(pte_t *pte)
 static void table_disarm_referenced(struct walk *walk, pte_t *table)
 {
 	struct page *head, *last = NULL;
-	bool referenced = false;
+	bool elsewhere = false;
 	unsigned int i;
 
-	for_each_set_bit(i, walk->armed, PTRS_PER_PTE) {
+	for_each_set_bit(i, walk->referenced, PTRS_PER_PTE) {
 		head = compound_head(pfn_to_page(pte_pfn(table[i])));
 		if (head != last)
-			referenced = page_referenced_elsewhere(head);
+			elsewhere = page_referenced_elsewhere(head);
 		last = head;
-		if (referenced)
+		if (elsewhere)
 			pte_disarm(table + i);
 	}
+	bitmap_zero(walk->referenced, PTRS_PER_PTE);
+	walk->any_referenced = false;
+}
+
+/* Nearly every page has the one reference of this entry. To tell what others are takes longer and is done later. */
+static void entry_arm_present(struct walk *walk, pte_t *pte, pte_t old)
+{
+	if (pte_flags(old) & (_PAGE_SOFT_DIRTY | _PAGE_RW))
+		pte_arm(pte, old);
+	walk->flush |= pte_write(old);
+	if (page_ref_count(pfn_to_page(pte_pfn(old))) == 1)
+		return;
+	__set_bit(((unsigned long)pte & ~PAGE_MASK) / sizeof(*pte), walk->referenced);
+	walk->any_referenced = true;
 }
 
 static void entry_arm(struct walk *walk, pte_t *pte, pte_t old, u32 categories)
 {
 	if (categories & CKPT_PAGE_UNTRACKED)
 		return;
-	if (categories & CKPT_PAGE_SWAPPED) {
-		if (pte_swp_soft_dirty(old))
-			pte_arm_swapped(pte, old);
-	} else if (pte_present(old)) {
-		__set_bit(((unsigned long)pte & ~PAGE_MASK) / sizeof(*pte), walk->armed);
-		walk->flush |= pte_write(old);
-		if (pte_write(old) || pte_soft_dirty(old))
-			pte_arm(pte, old);
-	}
+	if (pte_present(old))
+		entry_arm_present(walk, pte, old);
+	else if (categories & CKPT_PAGE_SWAPPED && pte_swp_soft_dirty(old))
+		pte_arm_swapped(pte, old);
 }
 
 /* Returns the address of the first entry that was not collected. Under the table's lock. */
@@ -481,9 +491,9 @@ static unsigned long collect_table(struct walk *walk, pmd_t *pmd, unsigned long 
 	identity = walk->untracked ? CKPT_TABLE_UNKNOWN : table_identity(table);
 	cover_enter(walk, addr, identity);
 	pte = pte_offset_kernel(&table, addr);
-	bitmap_zero(walk->armed, PTRS_PER_PTE);
 	done = collect_entries(walk, table_trust(walk, addr, identity), pte, addr, end);
-	table_disarm_referenced(walk, (pte_t *)((unsigned long)pte & PAGE_MASK));
+	if (walk->any_referenced)
+		table_disarm_referenced(walk, (pte_t *)((unsigned long)pte & PAGE_MASK));
 unlock:
 	spin_unlock(lock);
 unlock_rcu:
