@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,6 +93,13 @@ static int mappings_collect(FILE *maps, int pagemap, struct regions *regions)
 	return err;
 }
 
+static bool process_ended(const struct tracker *tracker)
+{
+	struct pollfd end = { .fd = tracker->pidfd, .events = POLLIN };
+
+	return poll(&end, 1, 0) != 0;
+}
+
 static int hash_collect(struct tracker *tracker, struct regions *regions, struct problem *problem)
 {
 	cleanup_fclose FILE *maps = NULL;
@@ -107,11 +115,14 @@ static int hash_collect(struct tracker *tracker, struct regions *regions, struct
 	if (pagemap < 0 || !maps)
 		return problem_set(problem, errno == ENOENT ? ESRCH : errno, "cannot read %s: %m", path);
 	err = mappings_collect(maps, pagemap, regions);
-	if (!err && regions->count == begin)
+	/* What was read by number was this process only if it has not ended since. */
+	if (!err && process_ended(tracker))
 		err = -ESRCH;
-	if (err)
+	if (err) {
+		regions->count = begin;
 		return problem_set(problem, -err, "cannot read the page map of process %d: %s", tracker->pid,
 				   strerror(-err));
+	}
 	tracker->generation++;
 	return 0;
 }

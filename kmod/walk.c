@@ -76,13 +76,15 @@ struct walk {
 	unsigned long next;		/* all before is done */
 	unsigned long stop;		/* of the window */
 	unsigned long end;		/* of the ioctl */
+	unsigned long fresh_start, fresh_end;
 	unsigned int budget;		/* page tables left in the window */
 	bool flush;			/* something lost write permission */
 	bool full;			/* no room for another region */
 	u64 room;			/* regions that the caller has left */
 	u32 count;
 	struct ckpt_region *regions;	/* BOUNCE_REGIONS */
-	DECLARE_BITMAP(armed, PTRS_PER_PTE);
+	DECLARE_BITMAP(referenced, PTRS_PER_PTE); /* armed entries of pages with more references than one */
+	bool any_referenced;
 };
 
 /* ---- regions ---- */
@@ -240,7 +242,7 @@ static bool vma_unsettled(const struct vm_area_struct *vma)
 	return vma->vm_flags & VM_SOFTDIRTY && vma_kind(vma) <= VMA_FILE;
 }
 
-/* The tables of the VMA are fresh. If part of one was collected just now, that part has to be looked at again. */
+/* The tables there are fresh. If part of one was collected just now, that part has to be looked at again. */
 static void tables_freshen(struct ckpt_tracker *tracker, unsigned long start, unsigned long end)
 {
 	unsigned long index, first = start >> PMD_SHIFT, last = (end - 1) >> PMD_SHIFT;
@@ -248,9 +250,11 @@ static void tables_freshen(struct ckpt_tracker *tracker, unsigned long start, un
 
 	if (tracker->cover.index >= first && tracker->cover.index <= last)
 		cover_break(tracker);
-	xa_for_each_range(&tracker->tables, index, entry, first, last)
+	xa_for_each_range(&tracker->tables, index, entry, first, last) {
 		if (!(xa_to_value(entry) & TABLE_FRESH))
 			table_store(tracker, index, xa_to_value(entry) | TABLE_FRESH);
+		cond_resched();
+	}
 }
 
 static struct vm_area_struct *window_find_unsettled(struct walk *walk, unsigned long addr)
@@ -262,15 +266,28 @@ static struct vm_area_struct *window_find_unsettled(struct walk *walk, unsigned 
 	return vma && vma->vm_start < walk->stop ? vma : NULL;
 }
 
+/* Freshens the tables of the VMAs that have the flag. False if there are none. */
+static bool window_freshen(struct walk *walk)
+{
+	struct vm_area_struct *vma = window_find_unsettled(walk, walk->next);
+
+	if (!vma)
+		return false;
+	walk->fresh_start = vma->vm_start;
+	for (; vma; vma = window_find_unsettled(walk, vma->vm_end))
+		walk->fresh_end = vma->vm_end;
+	tables_freshen(walk->tracker, walk->fresh_start, walk->fresh_end);
+	return true;
+}
+
+/* Takes the flag from VMAs whose tables were freshened. */
 static void window_settle(struct walk *walk)
 {
 	struct vm_area_struct *vma = window_find_unsettled(walk, walk->next);
 
-	while (vma) {
-		ckpt_vma_clear_soft_dirty(vma);
-		tables_freshen(walk->tracker, vma->vm_start, vma->vm_end);
-		vma = window_find_unsettled(walk, vma->vm_end);
-	}
+	for (; vma; vma = window_find_unsettled(walk, vma->vm_end))
+		if (vma->vm_start >= walk->fresh_start && vma->vm_end <= walk->fresh_end)
+			ckpt_vma_clear_soft_dirty(vma);
 }
 
 /* See hole 1. What may take write permission away unseen: held off by the mmap lock, or counted here before it acts. */
@@ -398,32 +415,41 @@ static void pte_disarm(pte_t *pte)
 static void table_disarm_referenced(struct walk *walk, pte_t *table)
 {
 	struct page *head, *last = NULL;
-	bool referenced = false;
+	bool elsewhere = false;
 	unsigned int i;
 
-	for_each_set_bit(i, walk->armed, PTRS_PER_PTE) {
+	for_each_set_bit(i, walk->referenced, PTRS_PER_PTE) {
 		head = compound_head(pfn_to_page(pte_pfn(table[i])));
 		if (head != last)
-			referenced = page_referenced_elsewhere(head);
+			elsewhere = page_referenced_elsewhere(head);
 		last = head;
-		if (referenced)
+		if (elsewhere)
 			pte_disarm(table + i);
 	}
+	bitmap_zero(walk->referenced, PTRS_PER_PTE);
+	walk->any_referenced = false;
+}
+
+/* Nearly every page has the one reference of this entry. To tell what others are takes longer and is done later. */
+static void entry_arm_present(struct walk *walk, pte_t *pte, pte_t old)
+{
+	if (pte_flags(old) & (_PAGE_SOFT_DIRTY | _PAGE_RW))
+		pte_arm(pte, old);
+	walk->flush |= pte_write(old);
+	if (page_ref_count(pfn_to_page(pte_pfn(old))) == 1)
+		return;
+	__set_bit(((unsigned long)pte & ~PAGE_MASK) / sizeof(*pte), walk->referenced);
+	walk->any_referenced = true;
 }
 
 static void entry_arm(struct walk *walk, pte_t *pte, pte_t old, u32 categories)
 {
 	if (categories & CKPT_PAGE_UNTRACKED)
 		return;
-	if (categories & CKPT_PAGE_SWAPPED) {
-		if (pte_swp_soft_dirty(old))
-			pte_arm_swapped(pte, old);
-	} else if (pte_present(old)) {
-		__set_bit(((unsigned long)pte & ~PAGE_MASK) / sizeof(*pte), walk->armed);
-		walk->flush |= pte_write(old);
-		if (pte_write(old) || pte_soft_dirty(old))
-			pte_arm(pte, old);
-	}
+	if (pte_present(old))
+		entry_arm_present(walk, pte, old);
+	else if (categories & CKPT_PAGE_SWAPPED && pte_swp_soft_dirty(old))
+		pte_arm_swapped(pte, old);
 }
 
 /* Returns the address of the first entry that was not collected. Under the table's lock. */
@@ -481,9 +507,9 @@ static unsigned long collect_table(struct walk *walk, pmd_t *pmd, unsigned long 
 	identity = walk->untracked ? CKPT_TABLE_UNKNOWN : table_identity(table);
 	cover_enter(walk, addr, identity);
 	pte = pte_offset_kernel(&table, addr);
-	bitmap_zero(walk->armed, PTRS_PER_PTE);
 	done = collect_entries(walk, table_trust(walk, addr, identity), pte, addr, end);
-	table_disarm_referenced(walk, (pte_t *)((unsigned long)pte & PAGE_MASK));
+	if (walk->any_referenced)
+		table_disarm_referenced(walk, (pte_t *)((unsigned long)pte & PAGE_MASK));
 unlock:
 	spin_unlock(lock);
 unlock_rcu:
@@ -661,19 +687,23 @@ static void window_place(struct walk *walk)
 	walk->budget = WINDOW_TABLES;
 }
 
-/* Returns with the mmap lock held for read, and no VMA in the window with VM_SOFTDIRTY. */
+/*
+ * Returns with the mmap lock held for read, and no VMA in the window with VM_SOFTDIRTY. The tables of a big VMA are
+ * many: they are freshened under the lock for read, before the flag goes. A VMA that grows in between has to wait for
+ * the next round; faults need no lock for write, so a round is short.
+ */
 static int window_lock(struct walk *walk)
 {
 	if (mmap_read_lock_killable(walk->mm))
 		return -EINTR;
 	window_place(walk);
-	if (!window_find_unsettled(walk, walk->next))
-		return 0;
-	mmap_read_unlock(walk->mm);
-	if (mmap_write_lock_killable(walk->mm))
-		return -EINTR;
-	window_settle(walk);
-	mmap_write_downgrade(walk->mm);
+	while (window_freshen(walk)) {
+		mmap_read_unlock(walk->mm);
+		if (mmap_write_lock_killable(walk->mm))
+			return -EINTR;
+		window_settle(walk);
+		mmap_write_downgrade(walk->mm);
+	}
 	return 0;
 }
 

@@ -172,6 +172,49 @@ static void growing(void)
 	unmap(more);
 }
 
+static bool reports(struct mapping map, size_t page)
+{
+	static struct ckpt_region vec[1024];
+	struct ckpt_collect collect = collect_into(tables_of(map), 0, vec, 1024);
+	const uint64_t address = (uintptr_t)map.start + page * PAGE;
+
+	for (size_t i = 0; i < collect.out_count; i++)
+		if (vec[i].start <= address && address < vec[i].end)
+			return true;
+	return false;
+}
+
+/*
+ * In a VMA that grew, mprotect() gives write permission back without a fault, so a write leaves no soft-dirty bit: only
+ * the permission tells, and after it was taken away again, nothing.
+ */
+static void written_without_fault(void)
+{
+	struct mapping map = map_anon(512);
+	size_t bytes = map.pages * PAGE;
+	pid_t pid;
+
+	for (size_t page = 0; page < map.pages; page++)
+		write_page(map, page);
+	for (int round = 0; round < 3; round++) {
+		require(reports(map, 5) || round);
+		require(!reports(map, 5));
+		map_at(map.start + (1 + round) * bytes, 512, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+		require(mprotect(map.start, bytes, PROT_READ) == 0);
+		require(mprotect(map.start, bytes, PROT_READ | PROT_WRITE) == 0);
+		write_page(map, 5);
+		pid = round == 2 ? fork() : 0;
+		if (round == 2 && !pid)
+			_exit(0);
+		if (round == 1)
+			require(mprotect(map.start, bytes, PROT_READ) == 0);
+		require(reports(map, 5));
+		require(round != 2 || waitpid(pid, NULL, 0) == pid);
+		require(mprotect(map.start, bytes, PROT_READ | PROT_WRITE) == 0);
+	}
+	require(munmap(map.start, 4 * bytes) == 0);
+}
+
 static void private_file(void)
 {
 	int fd = open("/proc/self/exe", O_RDONLY);
@@ -441,6 +484,7 @@ int main(void)
 	anonymous();
 	protection();
 	growing();
+	written_without_fault();
 	private_file();
 	shared();
 	transparent_huge();
