@@ -188,7 +188,9 @@ __attribute__((noreturn)) static void exec_criu(const struct criu_job *job, stru
 		_exit(124);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	/* What is ignored stays so over exec, and CRIU ends its own helpers with SIGTERM. */
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
 	execvpe(job->program, command->arguments, command->environment);
 	_exit(127);
 }

@@ -31,7 +31,7 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 
 void directory_remove(const char *path)
 {
-	nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+	nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 int directory_make_empty(const char *path, struct problem *problem)

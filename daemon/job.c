@@ -813,8 +813,7 @@ static enum outcome serve_final(struct job *job)
 	enum outcome outcome = after_checkpoint(job, true, run_checkpoint(job, true, &problem),
 						&problem);
 
-	if (outcome == OUTCOME_GOES_ON && job->next_epoch_ms > clock_ms() + FINAL_RETRY_MS)
-		job->next_epoch_ms = clock_ms() + FINAL_RETRY_MS;
+	job->next_epoch_ms = clock_ms() + FINAL_RETRY_MS;
 	return outcome;
 }
 

@@ -3,6 +3,7 @@
 # DESCRIPTION: the guest is a usable node, the programs start, the module loads and unloads again and again
 # KERNELS: all
 # RUN: guest
+# shellcheck disable=SC2016 # for the shells in guests
 set -eux
 
 for program in criu python3 strace; do command -v $program; done
@@ -19,7 +20,7 @@ test "$(date +%Y)" -ge 2024
 criu check
 
 modinfo ckpt
-for cycle in 1 2 3 4 5 6 7 8 9 10; do
+for _ in 1 2 3 4 5 6 7 8 9 10; do
 	test -c /dev/ckpt
 	rmmod ckpt
 	test ! -e /dev/ckpt

@@ -3,6 +3,7 @@
 # DESCRIPTION: the lab itself tells the truth: statuses, output, failures of the kernel, power failures, networks
 # KERNELS: first
 # RUN: host
+# shellcheck disable=SC2016 # for the shells in guests
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -69,7 +70,7 @@ for signal in KILL TERM; do
 done
 
 echo "== two guests on a network, nothing else there, and again after a power failure"
-for round in 1 2; do
+for _ in 1 2; do
 	run --net "lab$$" --pidfile "$work/pid" -- python3 -uc '
 import socket
 server = socket.create_server(("", 2049))
