@@ -14,6 +14,8 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
+#include <linux/io_uring.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -29,6 +31,7 @@
 #include <sys/resource.h>
 #include <sys/shm.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,6 +49,7 @@ static struct {
 	unsigned int steps;
 	unsigned int max_seconds;
 	const char *stop;
+	const char *hold;
 } options = { .seed = 1, .arena_mib = 32, .pages = 64, .pause_ms = 20, .steps = MOST_STEPS,
 	      .max_seconds = 600 };
 
@@ -997,6 +1001,30 @@ static uint64_t files_end(void)
 	return arena_check_all(&place);
 }
 
+/* --- what cannot be saved --- */
+
+static int held = -1;
+
+static void hold(const char *what)
+{
+	struct io_uring_params parameters = { 0 };
+
+	if (!strcmp(what, "io_uring"))
+		held = (int)syscall(SYS_io_uring_setup, 8, &parameters);
+	else if (!strcmp(what, "userfaultfd"))
+		held = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+	if (held < 0)
+		fail("cannot hold '%s': %s", what, strerror(errno));
+}
+
+static void release(void)
+{
+	if (held < 0 || access("release", F_OK))
+		return;
+	close(held);
+	held = -1;
+}
+
 /* --- the loop --- */
 
 static const struct mode {
@@ -1030,6 +1058,7 @@ static void usage(FILE *out)
 		     "  --pages N        (64) pages written in a step\n"
 		     "  --pause-ms N     (20) after each step\n"
 		     "  --max-seconds N  (600) of wall time; then it fails\n"
+		     "  --hold KIND      have an io_uring or a userfaultfd open until a file 'release' appears\n"
 		     "$WORKLOAD_MARK and the rest of the environment, the working directory and who it is\n"
 		     "must stay the same.\n");
 }
@@ -1052,7 +1081,8 @@ static void parse_options(int argc, char **argv)
 		{ "stop", required_argument, NULL, 's' },   { "steps", required_argument, NULL, 'n' },
 		{ "seed", required_argument, NULL, 'r' },   { "arena-mib", required_argument, NULL, 'a' },
 		{ "pages", required_argument, NULL, 'p' },  { "pause-ms", required_argument, NULL, 'w' },
-		{ "max-seconds", required_argument, NULL, 'm' }, { "help", no_argument, NULL, 'h' }, { 0 },
+		{ "max-seconds", required_argument, NULL, 'm' }, { "hold", required_argument, NULL, 'o' },
+		{ "help", no_argument, NULL, 'h' },	    { 0 },
 	};
 	int option;
 
@@ -1065,6 +1095,7 @@ static void parse_options(int argc, char **argv)
 		case 'p': options.pages = parse_number(optarg); break;
 		case 'w': options.pause_ms = parse_number(optarg); break;
 		case 'm': options.max_seconds = parse_number(optarg); break;
+		case 'o': options.hold = optarg; break;
 		case 'h': usage(stdout); exit(0);
 		default: usage(stderr); exit(2);
 		}
@@ -1118,6 +1149,7 @@ static void run(const struct mode *mode)
 	while (!stopped()) {
 		mode->step(++now);
 		check_self();
+		release();
 		say("step %u\n", now);
 		if (time(NULL) - begin > (time_t)options.max_seconds)
 			fail("not stopped within %u s", options.max_seconds);
@@ -1138,6 +1170,8 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN); /* what it means is told by who gets EPIPE */
 	alarm(options.max_seconds + 60);
 	mode->begin();
+	if (options.hold)
+		hold(options.hold);
 	run(mode);
 	say("ok %s %u steps, digest %016lx\n", mode->name, now, mode->end());
 	return 0;

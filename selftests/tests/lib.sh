@@ -144,26 +144,22 @@ check_output() { # FILE
 
 # The same as if it had never been interrupted.
 check_digest() { # FILE MODE [OPTION…]
-	file=$1
+	found=$(tail -n 1 "$1")
+	count=$(steps "$1")
 	shift
-	mkdir -p /tmp/reference
-	(cd /tmp/reference && as_scientist "$workload" "$@" --steps "$(steps "$file")" --pause-ms 0) >/tmp/reference.out
-	if ! tail -n 1 /tmp/reference.out | cmp -s - "$(tail_of "$file")"; then
-		echo "uninterrupted: $(tail -n 1 /tmp/reference.out)"
-		echo "found:         $(tail -n 1 "$file")"
+	install -d -o scientist /tmp/reference
+	expected=$(cd /tmp/reference && as_scientist "$workload" "$@" --steps "$count" --pause-ms 0 | tail -n 1)
+	if [ "$found" != "$expected" ]; then
+		echo "uninterrupted: $expected"
+		echo "found:         $found"
 		return 1
 	fi
-}
-
-tail_of() { # FILE
-	tail -n 1 "$1" >/tmp/tail
-	echo /tmp/tail
 }
 
 # Of a job that has ended.
 check_no_trace() {
 	await "ckptd to forget the job" 30 no_jobs
-	left=$(find "$store" -mindepth 1; find /var/lib/ckpt/jobs /sys/fs/cgroup -mindepth 1 -name '1000-*')
+	left=$(find "$store" -mindepth 1; find /var/lib/ckpt/jobs /sys/fs/cgroup -mindepth 1 -name '*1000-*')
 	if [ -n "$left" ]; then
 		echo "left behind: $left"
 		return 1
@@ -176,13 +172,13 @@ no_jobs() { ckptctl status --json | grep -q '"jobs": \[\]'; }
 
 # What a case may have left: jobs, which outlive ckptd, and ckptd.
 clean_up() {
-	for cgroup in $(find /sys/fs/cgroup -mindepth 1 -type d -name '1000-*'); do
+	for cgroup in $(find /sys/fs/cgroup -mindepth 1 -type d -name '*1000-*'); do
 		while read -r pid; do echo "$pid"; done <"$cgroup/cgroup.procs" | xargs -r kill -9 2>/dev/null
 		echo 0 >"$cgroup/cgroup.freeze"
 	done
 	[ ! -e /tmp/ckptd.pid ] || kill -9 "$(cat /tmp/ckptd.pid)" 2>/dev/null
-	for pid in $(pgrep -x 'ckptctl|ckpt-init|imds.py'); do kill -9 "$pid"; done
-	for cgroup in $(find /sys/fs/cgroup -mindepth 1 -type d -name '1000-*'); do
+	for pid in $(pgrep -x 'ckptctl|ckpt-init|ckptd-criu'); do kill -9 "$pid"; done
+	for cgroup in $(find /sys/fs/cgroup -mindepth 1 -type d -name '*1000-*'); do
 		await "the cgroup's end" 10 rmdir "$cgroup"
 	done
 	cd /
