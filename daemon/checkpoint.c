@@ -21,8 +21,6 @@
 
 #define FREEZE_TIMEOUT_MS 20000
 #define MOST_ROUNDS 5
-/* A round whose pages go out in less time than a freeze takes has nothing left to shrink. */
-#define ROUND_WORTH_PAGES 2048
 
 /* What one checkpoint holds while it is made. */
 struct checkpoint {
@@ -40,27 +38,37 @@ struct checkpoint {
 	int64_t frozen_at;
 };
 
-/* Pre-copy while the job runs, as long as a round is clearly smaller than the one before. */
+/* Pre-copy while the job runs, as long as that makes the frozen pass smaller. */
 static int precopy(struct checkpoint *checkpoint)
 {
+	const struct checkpoint_options *options = checkpoint->options;
 	struct pass_stats pass;
-	uint64_t before = UINT64_MAX;
+	uint64_t previous = 0;
+	int64_t left;
+	int ret;
 
-	for (unsigned int round = 0; round < MOST_ROUNDS; round++) {
-		int ret = reader_epoch(checkpoint->reader, &pass, checkpoint->problem);
-
+	do {
+		ret = reader_epoch(checkpoint->reader, &pass, checkpoint->problem);
 		if (ret)
 			return ret;
-		checkpoint->stats->rounds++;
-		if (pass.packed.pages_packed < ROUND_WORTH_PAGES ||
-		    pass.packed.pages_packed > before / 2)
-			break;
-		if (checkpoint->options->deadline_ms &&
-		    clock_ms() + 3 * pass.ms > checkpoint->options->deadline_ms)
-			break;
-		before = pass.packed.pages_packed;
-	}
+		left = options->deadline_ms ? options->deadline_ms - clock_ms() : INT64_MAX;
+		if (!policy_precopy_again(&options->pace, previous, pass.pages_dirty,
+					  (uint64_t)pass.ms, left))
+			return 0;
+		previous = pass.pages_dirty;
+	} while (++checkpoint->stats->rounds < MOST_ROUNDS);
 	return 0;
+}
+
+/* Said before the job stands still, and in better words than criu's. */
+static int check_tasks(struct checkpoint *checkpoint)
+{
+	struct tasks *tasks = &checkpoint->reader->tasks;
+	int ret = 0;
+
+	for (size_t i = 0; i < tasks->count && ret == 0; i++)
+		ret = criu_check_task(tasks->list[i].pid, checkpoint->problem);
+	return ret;
 }
 
 static int sync_files(struct checkpoint *checkpoint)
@@ -280,7 +288,9 @@ int checkpoint_take(struct reader *reader, struct criu_job *criu,
 	memset(stats, 0, sizeof(*stats));
 	stats->final = options->final;
 	problem_set(problem, 0, "stopped by a fault point");
-	ret = precopy(&checkpoint);
+	ret = check_tasks(&checkpoint);
+	if (ret == 0)
+		ret = precopy(&checkpoint);
 	if (ret == 0)
 		ret = sync_files(&checkpoint); /* most of it, before the job stands still */
 	if (ret == 0)
@@ -294,12 +304,16 @@ int checkpoint_take(struct reader *reader, struct criu_job *criu,
 		ret = commit(&checkpoint);
 	if (ret && options->final)
 		thaw(&checkpoint);
-	if (ret)
+	/* What was collected since the freeze is not durable: forgotten, so everything is dirty. */
+	if (ret && checkpoint.frozen_at)
 		tasks_restart_tracking(&reader->tasks);
 	if (options->final && ret == 0)
 		stats->frozen_ms = clock_ms() - checkpoint.frozen_at;
 	stats->flush_ms = clock_ms() - checkpoint.frozen_at;
 	stats->total_ms = clock_ms() - begin;
+	/* Parts of the job's memory in plain: they stay only to explain a failure. */
+	if (ret == 0)
+		directory_remove(criu->images);
 	release(&checkpoint);
 	return ret;
 }

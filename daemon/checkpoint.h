@@ -26,6 +26,7 @@
 
 #include "criu.h"
 #include "pageserver.h"
+#include "policy.h"
 #include "reader.h"
 
 struct checkpoint_stats {
@@ -43,7 +44,8 @@ struct checkpoint_stats {
 
 struct checkpoint_options {
 	bool final;                     /* leave the job frozen when committed: the caller ends it */
-	int64_t deadline_ms;            /* CLOCK_BOOTTIME; 0: none */
+	int64_t deadline_ms;            /* CLOCK_BOOTTIME, less the margin; 0: none */
+	struct policy_input pace;       /* what was measured, for the choice of another round */
 	unsigned int keep;
 	int criu_timeout_ms;
 	const char *stdout_path;

@@ -298,7 +298,7 @@ static int run_new(struct client *client, const json_t *request, const char *id,
 	wanted.class = class ? config_class(control->setup->config, class) : NULL;
 	if (!wanted.class)
 		return problem_set(problem, ENOENT, "there is no job class '%.60s' in ckptd's "
-				   "configuration; 'ckptctl classes' lists them", class ? class : "");
+				   "configuration; 'ckptctl status' lists them", class ? class : "");
 	ret = read_caller(client, request, &wanted.caller, problem);
 	if (ret) {
 		caller_free(&wanted.caller);
@@ -678,8 +678,10 @@ void control_destroy(struct control *control)
 		client_free(control->clients);
 	if (control->notices)
 		notice_stop(control->notices);
-	if (control->listen_fd >= 0)
+	if (control->listen_fd >= 0) {
 		close(control->listen_fd);
+		unlink(WIRE_SOCKET);
+	}
 	close(control->setup->event_fd);
 	json_decref(control->notice);
 	sd_event_unref(control->event);

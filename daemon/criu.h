@@ -29,6 +29,9 @@ int criu_probe(const char *program, struct criu_version *version, struct problem
 /* Page server messages are 24 bytes up to 4.1.1 and 32 from 4.2. */
 bool criu_wide_messages(const struct criu_version *version);
 
+/* -ENOTSUP: the process has something that CRIU cannot save; the problem names it. */
+int criu_check_task(pid_t pid, struct problem *problem);
+
 struct criu_job {
 	const char *program;
 	struct criu_version version;

@@ -76,6 +76,25 @@ static int sync_descriptor(struct job_files *files, int pidfd, int number, const
 	return 0;
 }
 
+/* With the rights of the task's user: root may have none on the file's server. */
+static int open_mapping(pid_t pid, unsigned long start, unsigned long end)
+{
+	char path[64];
+	struct stat owner;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d", pid);
+	if (stat(path, &owner))
+		return -1;
+	snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", pid, start, end);
+	setfsgid(owner.st_gid);
+	setfsuid(owner.st_uid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	setfsuid(0);
+	setfsgid(0);
+	return fd;
+}
+
 /* Shared writable mappings may outlive their descriptor. */
 static int sync_mappings(pid_t pid, struct problem *problem)
 {
@@ -91,8 +110,7 @@ static int sync_mappings(pid_t pid, struct problem *problem)
 		if (sscanf(line, "%lx-%lx %7s %*s %*s %*s %4095[^\n]", &start, &end, mode, path) != 4 ||
 		    mode[1] != 'w' || mode[3] != 's' || *path != '/')
 			continue;
-		snprintf(name, sizeof(name), "/proc/%d/map_files/%lx-%lx", pid, start, end);
-		fd = open(name, O_RDONLY | O_CLOEXEC);
+		fd = open_mapping(pid, start, end);
 		if (fd >= 0 && fsync(fd) && errno != EINVAL && errno != EROFS)
 			return problem_set(problem, errno, "cannot write back %s, which the job has "
 					   "mapped: %s", path, strerror(errno));

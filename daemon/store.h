@@ -61,6 +61,8 @@ int store_take_term(struct store *store, const struct term *previous, const char
 		    const char *base, struct term *taken, struct problem *problem);
 /* Renews the lease. -ESTALE: a newer term exists, the job is no longer ours. */
 int store_renew_term(struct store *store, const struct term *own, struct problem *problem);
+/* The owner gives up: the job does not run here any more, and nobody need wait for the lease to end. */
+int store_release_term(struct store *store, const struct term *own, struct problem *problem);
 
 /*
  * The names of the checkpoints that may be restored, newest first: those of the newest term, then

@@ -275,7 +275,8 @@ int store_take_term(struct store *store, const struct term *previous, const char
 	return 0;
 }
 
-int store_renew_term(struct store *store, const struct term *own, struct problem *problem)
+static int touch_term(struct store *store, const struct term *own, const struct timespec times[2],
+		      struct problem *problem)
 {
 	identity_scope struct identity caller = { 0 };
 	struct object_id id = { .kind = OBJECT_TERM, .term = own->number };
@@ -288,8 +289,21 @@ int store_renew_term(struct store *store, const struct term *own, struct problem
 	if (err)
 		return err;
 	object_name(name, &id);
-	err = try_call("store.renew", utimensat(store->fd, name, lease_now, AT_SYMLINK_NOFOLLOW));
-	return err ? store_problem(store, problem, -err, "renew the lease", name) : 0;
+	err = try_call("store.renew", utimensat(store->fd, name, times, AT_SYMLINK_NOFOLLOW));
+	return err ? store_problem(store, problem, -err, "change the lease", name) : 0;
+}
+
+int store_renew_term(struct store *store, const struct term *own, struct problem *problem)
+{
+	return touch_term(store, own, lease_now, problem);
+}
+
+int store_release_term(struct store *store, const struct term *own, struct problem *problem)
+{
+	/* As old as a lease can be: nobody waits for it. */
+	static const struct timespec long_ago[2] = { { 0, UTIME_OMIT }, { 1, 0 } };
+
+	return touch_term(store, own, long_ago, problem);
 }
 
 /* ---- the chain ---- */

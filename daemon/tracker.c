@@ -1,40 +1,123 @@
-// temporary
+// SPDX-License-Identifier: GPL-2.0
 #include "tracker.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
 #include "cleanup.h"
-struct tracker { pid_t pid; };
-static int probe(struct problem *p) { return 0; }
-static int topen(struct tracker *t, struct problem *p) { return 0; }
-static void tclose(struct tracker *t) {}
-static int collect(struct tracker *t, struct regions *r, struct problem *p)
+#include "tracker_mechanism.h"
+
+const struct tracker_mechanism *const tracker_mechanisms[] = {
+	&tracker_softdirty,
+	&tracker_hash,
+	NULL,
+};
+
+static const struct tracker_mechanism *mechanism_find(const char *name, size_t length)
 {
-	char name[64], line[4096], mode[8];
-	snprintf(name, sizeof name, "/proc/%d/maps", t->pid);
-	cleanup_fclose FILE *maps = fopen(name, "re");
-	snprintf(name, sizeof name, "/proc/%d/pagemap", t->pid);
-	cleanup_close int fd = open(name, O_RDONLY|O_CLOEXEC);
-	if (!maps || fd < 0) return -ESRCH;
-	while (fgets(line, sizeof line, maps)) {
-		unsigned long s, e;
-		if (sscanf(line, "%lx-%lx %7s", &s, &e, mode) != 3 || mode[3] == 's' || strstr(line, "[v")) continue;
-		for (; s < e; s += 4096) {
-			uint64_t v;
-			if (pread(fd, &v, 8, s / 4096 * 8) != 8) break;
-			if (!(v >> 62 & 3)) continue;
-			if (v >> 61 & 1) continue;
-			regions_add(r, s, s + 4096, 3);
+	for (size_t i = 0; tracker_mechanisms[i]; i++)
+		if (strlen(tracker_mechanisms[i]->name) == length && !strncmp(tracker_mechanisms[i]->name, name, length))
+			return tracker_mechanisms[i];
+	return NULL;
+}
+
+/* Adds "NAME: why not" to the reasons; says whether it works. */
+static bool mechanism_works(const struct tracker_mechanism *mechanism, struct problem *reasons)
+{
+	struct problem why = {};
+	size_t length = strlen(reasons->text);
+
+	if (!mechanism->probe(&why))
+		return true;
+	snprintf(reasons->text + length, sizeof(reasons->text) - length, "%s%s: %s", length ? "; " : "",
+		 mechanism->name, why.text);
+	return false;
+}
+
+static const struct tracker_mechanism *choose_auto(struct problem *reasons)
+{
+	for (size_t i = 0; tracker_mechanisms[i]; i++)
+		if (mechanism_works(tracker_mechanisms[i], reasons))
+			return tracker_mechanisms[i];
+	return NULL;
+}
+
+static const struct tracker_mechanism *choose_from(const char *wanted, struct problem *reasons)
+{
+	static const char separators[] = " \t,";
+	const struct tracker_mechanism *mechanism;
+	size_t length;
+
+	for (wanted += strspn(wanted, separators); *wanted; wanted += strspn(wanted, separators)) {
+		length = strcspn(wanted, separators);
+		mechanism = mechanism_find(wanted, length);
+		if (!mechanism) {
+			problem_set(reasons, EINVAL, "there is no mechanism '%.*s'", (int)length, wanted);
+			return NULL;
 		}
+		if (mechanism_works(mechanism, reasons))
+			return mechanism;
+		wanted += length;
 	}
+	return NULL;
+}
+
+const struct tracker_mechanism *tracker_choose(const char *wanted, struct problem *problem)
+{
+	struct problem reasons = {};
+	const struct tracker_mechanism *mechanism;
+
+	mechanism = strcmp(wanted, "auto") ? choose_from(wanted, &reasons) : choose_auto(&reasons);
+	if (!mechanism && !reasons.text[0])
+		problem_set(&reasons, EINVAL, "no mechanism is named");
+	problem_set(problem, 0, "%s", reasons.text);
+	return mechanism;
+}
+
+int tracker_open(struct tracker **tracker, const struct tracker_mechanism *mechanism, int pidfd, pid_t pid,
+		 struct problem *problem)
+{
+	cleanup_free struct tracker *new = calloc(1, sizeof(*new));
+	int err;
+
+	if (!new)
+		return problem_set(problem, ENOMEM, "out of memory");
+	new->mechanism = mechanism;
+	new->pid = pid;
+	new->fd = -1;
+	new->pidfd = fcntl(pidfd, F_DUPFD_CLOEXEC, 0);
+	if (new->pidfd < 0)
+		return problem_set(problem, errno, "cannot duplicate the pidfd of process %d: %m", pid);
+	err = mechanism->open(new, problem);
+	if (err) {
+		close(new->pidfd);
+		return err;
+	}
+	*tracker = take_ptr(new);
 	return 0;
 }
-static const struct tracker_mechanism m = { "hash", "reads all", probe, topen, collect, tclose, true };
-const struct tracker_mechanism *const tracker_mechanisms[] = { &m, NULL };
-const struct tracker_mechanism *tracker_choose(const char *w, struct problem *p) { return &m; }
-int tracker_open(struct tracker **t, const struct tracker_mechanism *mm, int pidfd, pid_t pid, struct problem *p) { *t = calloc(1, sizeof **t); (*t)->pid = pid; return 0; }
-int tracker_collect(struct tracker *t, struct regions *r, bool *full, struct problem *p) { *full = true; return collect(t, r, p); }
-void tracker_close(struct tracker *t) { free(t); }
+
+int tracker_collect(struct tracker *tracker, struct regions *regions, bool *full, struct problem *problem)
+{
+	int err = tracker->mechanism->collect(tracker, regions, problem);
+
+	if (err) {
+		/* What was reported to nobody is armed: start over. */
+		tracker->mechanism->close(tracker);
+		tracker->last_generation = 0;
+		return err;
+	}
+	*full = tracker->generation != tracker->last_generation;
+	tracker->last_generation = tracker->generation;
+	return 0;
+}
+
+void tracker_close(struct tracker *tracker)
+{
+	if (!tracker)
+		return;
+	tracker->mechanism->close(tracker);
+	close(tracker->pidfd);
+	free(tracker);
+}

@@ -22,7 +22,7 @@ struct tracker_mechanism {
 	/* 0: it works on this node; else -errno and why not, and what to do. */
 	int (*probe)(struct problem *problem);
 	int (*open)(struct tracker *tracker, struct problem *problem);
-	/* Appends to regions; sets *generation. */
+	/* Appends to regions; sets the tracker's generation. */
 	int (*collect)(struct tracker *tracker, struct regions *regions, struct problem *problem);
 	void (*close)(struct tracker *tracker);
 	bool collects_while_running;
@@ -30,7 +30,10 @@ struct tracker_mechanism {
 
 extern const struct tracker_mechanism *const tracker_mechanisms[];
 
-/* wanted: "auto" or a list of names in order, separated by blanks or commas. */
+/*
+ * wanted: "auto" or a list of names in order, separated by blanks or commas. The first that works, or NULL. problem
+ * says why those before it do not work; it is empty if it was the first.
+ */
 const struct tracker_mechanism *tracker_choose(const char *wanted, struct problem *problem);
 
 /* pidfd is duplicated. -ESRCH: the task is gone. */

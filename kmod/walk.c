@@ -181,11 +181,13 @@ static void cover_approach(struct walk *walk, unsigned long addr)
 	walk->visited = (addr >> PMD_SHIFT) + 1;
 }
 
-/* The walk is in the table at addr, and this is its identity. */
+/* The walk is in the table at addr, and this is its identity; CKPT_TABLE_UNKNOWN if it cannot be tracked. */
 static void cover_enter(struct walk *walk, unsigned long addr, u64 identity)
 {
 	struct ckpt_cover *cover = &walk->tracker->cover;
 
+	if (identity == CKPT_TABLE_UNKNOWN)
+		xa_erase(&walk->tracker->tables, addr >> PMD_SHIFT);
 	if (cover->index == addr >> PMD_SHIFT) {
 		if (cover->table != identity)
 			cover_break(walk->tracker);

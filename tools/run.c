@@ -27,6 +27,8 @@
 #include "wire.h"
 
 #define RECONNECT_MS 500
+/* A ckptd that is just being started or replaced is waited for. */
+#define START_TRIES 20
 #define COPY_BYTES 65536
 
 /* One of the job's outputs on its way to ours. */
@@ -467,6 +469,10 @@ int command_run(int argc, char **argv)
 	run.changes = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	watch_signals(&run);
 	ret = send_request(&run, false);
+	for (int tries = 0; (ret == -ENOENT || ret == -ECONNREFUSED) && tries < START_TRIES; tries++) {
+		poll(NULL, 0, RECONNECT_MS);
+		ret = send_request(&run, false);
+	}
 	if (ret) {
 		say_no_daemon(-ret);
 		return JOB_STATUS_FAILED;

@@ -23,14 +23,21 @@ static void print_job(const json_t *job)
 	const json_t *epoch = json_object_get(job, "last_epoch");
 	const json_t *checkpoint = json_object_get(job, "last_checkpoint");
 	const char *problem = json_string_value(json_object_get(job, "problem"));
+	const char *unprotected = json_string_value(json_object_get(job, "unprotected"));
+	char forecast[32] = "-";
 
-	printf("%-32s %-10s %-13s %-10s %9.1f %7lld %9.1f %11lld %10lld %9lld\n", string(job, "job"),
+	if (json_is_integer(json_object_get(job, "forecast_ms")))
+		snprintf(forecast, sizeof(forecast), "%.1f %s",
+			 (double)integer(job, "forecast_ms") / 1000, string(job, "safety"));
+	printf("%-32s %-10s %-13s %-10s %9.1f %7lld %9.1f %11lld %9lld %8lld  %s\n", string(job, "job"),
 	       string(job, "class"), string(job, "state"), string(job, "mechanism"),
 	       (double)integer(job, "memory_kib") / 1024, (long long)integer(job, "epochs"),
 	       (double)integer(epoch, "bytes_written") / (1 << 20),
 	       (long long)integer(job, "checkpoints"), (long long)integer(checkpoint, "frozen_ms"),
-	       (long long)integer(checkpoint, "flush_ms"));
-	if (problem)
+	       (long long)integer(checkpoint, "flush_ms"), forecast);
+	if (unprotected)
+		printf("  cannot be saved: %s\n", unprotected);
+	if (problem && (!unprotected || strcmp(problem, unprotected)))
 		printf("  problem: %s\n", problem);
 }
 
@@ -41,14 +48,18 @@ static void print_status(const json_t *answer)
 	json_t *job;
 	size_t i;
 
-	printf("node %s, ckptd %s, CRIU %s, %zu jobs\n", string(answer, "node"),
+	printf("node %s, ckptd %s, CRIU %s, %zu jobs; classes:", string(answer, "node"),
 	       string(answer, "version"), string(answer, "criu"), json_array_size(jobs));
+	json_array_foreach(json_object_get(answer, "classes"), i, job)
+		printf(" %s", json_string_value(job));
+	putchar('\n');
 	if (json_is_object(notice))
 		printf("this node will be taken away: %s\n", string(notice, "text"));
 	if (!json_array_size(jobs))
 		return;
-	printf("%-32s %-10s %-13s %-10s %9s %7s %9s %11s %10s %9s\n", "JOB", "CLASS", "STATE",
-	       "MECHANISM", "MEM MiB", "EPOCHS", "LAST MiB", "CHECKPOINTS", "FROZEN ms", "FLUSH ms");
+	printf("%-32s %-10s %-13s %-10s %9s %7s %9s %11s %9s %8s  %s\n", "JOB", "CLASS", "STATE",
+	       "MECHANISM", "MEM MiB", "EPOCHS", "LAST MiB", "CHECKPOINTS", "FROZEN ms", "FLUSH ms",
+	       "FORECAST s");
 	json_array_foreach(jobs, i, job)
 		print_job(job);
 }

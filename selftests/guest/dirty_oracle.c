@@ -19,6 +19,7 @@
 #define SLOT_BYTES (2 * HUGE_BYTES)
 #define ARENA 0x200000000000ul
 #define WRITERS 2
+#define THREADS (WRITERS + 2)	/* with the hot writer and the events */
 #define COLLECTS_PER_COMPARE 5
 
 /* Shared by the job and the test. */
@@ -92,6 +93,33 @@ static void *writer(void *argument)
 		pthread_rwlock_unlock(&mappings);
 		/* Most pages should be clean at each COLLECT, or nothing would be missed. */
 		usleep(rand_r(&seed) % 2000);
+	}
+	return NULL;
+}
+
+/*
+ * Writes a few pages again and again, without a pause in which the CPU would forget their translations: this one
+ * misses the flush.
+ */
+static void *hot_writer(void *argument)
+{
+	unsigned int seed = (uintptr_t)argument;
+	cpu_set_t cpus;
+	uint32_t value = 0;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(1, &cpus);
+	sched_setaffinity(0, sizeof(cpus), &cpus);
+	for (;;) {
+		int slot = rand_r(&seed) % slots;
+		volatile uint32_t *first = (void *)(slot_address(slot) + rand_r(&seed) % (SLOT_BYTES / PAGE - 8) * PAGE);
+
+		pause_here();
+		pthread_rwlock_rdlock(&mappings);
+		for (int i = 0; control->used[slot] && i < 1000000 && !control->pause; i++)
+			first[i % 8 * (PAGE / 4)] = ++value;
+		pthread_rwlock_unlock(&mappings);
+		usleep(rand_r(&seed) % 5000);
 	}
 	return NULL;
 }
@@ -227,6 +255,7 @@ static void job(unsigned int seed)
 		slot_map(slot);
 	for (int i = 0; i < WRITERS; i++)
 		require(pthread_create(&thread, NULL, writer, (void *)(uintptr_t)(seed * WRITERS + i)) == 0);
+	require(pthread_create(&thread, NULL, hot_writer, (void *)(uintptr_t)seed) == 0);
 	for (;;) {
 		pause_here();
 		event_run(&seed);
@@ -322,7 +351,7 @@ static void compare_page(size_t page)
 static void compare(int tracker, unsigned int *seed)
 {
 	control->pause = true;
-	while (control->paused < WRITERS + 1) {
+	while (control->paused < THREADS) {
 		require(waitpid(job_pid, NULL, WNOHANG) == 0);
 		usleep(200);
 	}

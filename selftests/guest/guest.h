@@ -4,6 +4,7 @@
 #define CKPT_GUEST_H
 
 #include <errno.h>
+#include <signal.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -80,12 +81,5 @@ static inline int tracker_of(pid_t pid)
 	close(device);
 	return tracker;
 }
-
-/* A child that runs until it is told to go on. */
-struct child {
-	pid_t pid;
-	int go;		/* write end: a byte lets it go on, its end ends it */
-	int told;	/* read end: bytes from the child */
-};
 
 #endif

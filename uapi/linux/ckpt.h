@@ -30,6 +30,9 @@
  * COLLECT stops early when the vector is full or a signal is pending; out_walk_end says where.  What lies behind it is
  * untouched and will be reported by a later call.  A vector with one element is enough to make progress.
  *
+ * Ranges should begin and end at multiples of 2 MiB, or continue each other: what a tracker knows, it knows of whole
+ * page tables, and of one that it has not seen all of it reports every page again.
+ *
  * Unknown means written.  What is reported may be more than what was written: whole huge pages, memory that moved
  * (mremap), page tables that the kernel rebuilt, pages with references from elsewhere (I/O in flight, pins), and
  * everything in memory that cannot be tracked (CKPT_PAGE_UNTRACKED).  It is never less, with two exceptions: shared

@@ -1,0 +1,446 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "job_private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cgroup.h"
+#include "cleanup.h"
+#include "directory.h"
+#include "log.h"
+#include "proc.h"
+#include "restore.h"
+
+static int store_identity(const struct job *job, struct store_options *options,
+			  struct problem *problem)
+{
+	const char *user = job->class->store_user;
+	struct passwd entry, *found = NULL;
+	char buffer[4096], *end;
+
+	options->uid = job->caller.uid;
+	options->gid = job->caller.gid;
+	if (!user || !*user)
+		return 0;
+	options->uid = (uid_t)strtoul(user, &end, 10);
+	if (getpwnam_r(user, &entry, buffer, sizeof(buffer), &found) == 0 && found)
+		options->uid = found->pw_uid;
+	else if (*end)
+		return problem_set(problem, ENOENT, "store_user = %s of class %s: there is no such user on "
+				   "this node", user, job->class->name);
+	else if (getpwuid_r(options->uid, &entry, buffer, sizeof(buffer), &found) || !found)
+		found = NULL;
+	options->gid = found ? found->pw_gid : options->uid;
+	return 0;
+}
+
+static int open_store(struct job *job, struct problem *problem)
+{
+	struct store_options options = {
+		.directory = job->class->store,
+		.cluster_key = job->setup->cluster_key,
+		.compress = job->class->compress,
+		.buffer_bytes = job->class->buffer_memory,
+	};
+	int ret = store_identity(job, &options, problem);
+
+	return ret ? ret : store_open(&job->reader.store, &options, job->id, problem);
+}
+
+/* An owner that renews its lease is alive. One that does not is waited out, then its term ends. */
+static int await_term(struct job *job, struct term *term, struct problem *problem)
+{
+	struct pollfd wake = { .fd = job->wake_fd, .events = POLLIN };
+	bool told = false;
+	int64_t age = -1;
+
+	for (;;) {
+		int ret = store_read_term(job->reader.store, term, problem);
+
+		if (ret || term->number == 0 || term->released || term->age_ms >= TERM_LEASE_MS)
+			return ret;
+		if (age >= 0 && term->age_ms < age)
+			return problem_set(problem, EBUSY, "the job %s runs on node %s; two of one job cannot "
+					   "run at a time. End that one first, or use another name "
+					   "(--job NAME)", job->id, term->node);
+		age = term->age_ms;
+		if (!told)
+			job_note(job, "the job was last seen on node %s %lld s ago; waiting up to %d s to be "
+				 "sure that it is gone", term->node, (long long)(age / 1000),
+				 TERM_LEASE_MS / 1000);
+		told = true;
+		if (poll(&wake, 1, 1000) > 0 && job->want_end)
+			return problem_set(problem, ECANCELED, "cancelled");
+	}
+}
+
+/* --- beginnings --- */
+
+static int make_directory(struct job *job, struct problem *problem)
+{
+	char base[PATH_MAX / 4];
+	int ret;
+
+	job_base_directory(job->setup->config, base, sizeof(base));
+	ret = directory_make(base, problem);
+	if (ret)
+		return ret;
+	directory_remove(job->directory);
+	return directory_make(job->directory, problem);
+}
+
+/* A file of the job's user with that many bytes, which were delivered elsewhere. */
+static int make_output(const struct job *job, const char *path, uint64_t bytes,
+		       struct problem *problem)
+{
+	cleanup_close int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0 || fchown(fd, job->caller.uid, job->caller.gid) || ftruncate(fd, (off_t)bytes))
+		return problem_set(problem, errno, "cannot make the job's output %s: %s", path,
+				   strerror(errno));
+	return 0;
+}
+
+static int make_outputs(const struct job *job, uint64_t stdout_bytes, uint64_t stderr_bytes,
+			struct problem *problem)
+{
+	int ret = make_output(job, job->stdout_path, stdout_bytes, problem);
+
+	if (ret == 0 && !job->merged)
+		ret = make_output(job, job->stderr_path, stderr_bytes, problem);
+	return ret;
+}
+
+static int launch(struct job *job, enum init_mode mode, struct problem *problem)
+{
+	struct launch_paths paths = {
+		.cgroup = job->reader.cgroup,
+		.parent_cgroup = job->parent_cgroup,
+		.directory = job->directory,
+		.stdout_path = job->stdout_path,
+		.stderr_path = job->stderr_path,
+	};
+	int ret = cgroup_create(job->parent_cgroup, job->id, job->reader.cgroup,
+				sizeof(job->reader.cgroup), problem);
+
+	if (ret == 0)
+		ret = launch_init(&job->launch, mode, &job->caller, &paths, problem);
+	job->criu.init_pid = job->launch.init_pid;
+	job->criu.init_pidfd = job->launch.init_pidfd;
+	return ret;
+}
+
+static int find_root(struct job *job, struct problem *problem)
+{
+	cleanup_free pid_t *pids = NULL;
+	size_t count;
+	pid_t inner;
+	int ret = cgroup_pids(job->reader.cgroup, &pids, &count, problem);
+
+	for (size_t i = 0; i < count && ret == 0; i++) {
+		if (proc_namespace_pid(pids[i], &inner) || inner != INIT_ROOT_PID)
+			continue;
+		pthread_mutex_lock(&job->lock);
+		job->root_pid = pids[i];
+		job->root_pidfd = pidfd_of(pids[i]);
+		pthread_mutex_unlock(&job->lock);
+		return 0;
+	}
+	/* A program that is quicker than we are: init reports how it ended. */
+	return ret;
+}
+
+/* The job's processes stand: from here on a restarted ckptd can take it up. */
+static int publish(struct job *job, bool restored, uint64_t stdout_bytes, uint64_t stderr_bytes,
+		   bool cut, struct problem *problem)
+{
+	int ret;
+
+	pthread_mutex_lock(&job->lock);
+	job->running = json_pack("{s:s, s:b, s:I, s:I, s:b, s:b, s:O}", "event", "running", "restored",
+				 restored, "stdout", (json_int_t)stdout_bytes, "stderr",
+				 (json_int_t)stderr_bytes, "merged", job->merged, "cut", cut, "outputs",
+				 json_object_get(job->facts, "outputs"));
+	pthread_mutex_unlock(&job->lock);
+	ret = job_write_record(job, problem);
+	if (ret == 0)
+		ret = find_root(job, problem);
+	if (ret == 0)
+		job_post(job, json_incref(job->running));
+	return ret;
+}
+
+static int start_new(struct job *job, const struct term *previous, int *status,
+		     struct problem *problem)
+{
+	int ret = store_take_term(job->reader.store, previous, job->setup->node, "",
+				  &job->reader.term, problem);
+
+	if (ret == 0)
+		ret = make_directory(job, problem);
+	if (ret == 0)
+		ret = make_outputs(job, 0, 0, problem);
+	if (ret == 0)
+		ret = launch(job, INIT_START, problem);
+	if (ret == 0)
+		ret = launch_wait_exec(&job->launch, status, problem);
+	if (ret)
+		return ret;
+	*status = JOB_STATUS_FAILED;
+	return publish(job, false, 0, 0, false, problem);
+}
+
+static void restore_note(void *arg, uint64_t done, uint64_t all)
+{
+	struct job *job = arg;
+
+	job_set_status(job, "restore_pages_done", json_integer((json_int_t)done));
+	job_set_status(job, "restore_pages", json_integer((json_int_t)all));
+}
+
+/* Who ran it stays who it is, whatever the caller's groups are today. */
+static int take_facts(struct job *job, const struct restore_facts *restored,
+		      struct problem *problem)
+{
+	json_t *groups = json_object_get(restored->meta, "groups");
+
+	if ((uid_t)json_integer_value(json_object_get(restored->meta, "uid")) != job->caller.uid)
+		return problem_set(problem, EPERM, "the checkpoint is another user's");
+	job->caller.gid = (gid_t)json_integer_value(json_object_get(restored->meta, "gid"));
+	job->caller.group_count = 0;
+	for (size_t i = 0; i < json_array_size(groups) && i < INIT_MAX_GROUPS; i++)
+		job->caller.groups[job->caller.group_count++] =
+			(gid_t)json_integer_value(json_array_get(groups, i));
+	job->merged = json_is_true(json_object_get(restored->meta, "merged"));
+	job_set_paths(job);
+	json_object_set(job->facts, "merged", json_boolean(job->merged));
+	json_object_set(job->facts, "command", json_object_get(restored->meta, "command"));
+	json_object_set(job->facts, "groups", groups);
+	json_object_set(job->facts, "gid", json_object_get(restored->meta, "gid"));
+	json_object_set(job->facts, "outputs", json_object_get(restored->meta, "outputs"));
+	return 0;
+}
+
+void job_prepare_criu(struct job *job)
+{
+	job->criu = (struct criu_job){
+		.program = job->setup->config->criu,
+		.version = job->setup->criu,
+		.init_pidfd = -1,
+		.uid = job->caller.uid,
+		.gid = job->caller.gid,
+		.groups = job->caller.groups,
+		.group_count = job->caller.group_count,
+		.cgroup = job->reader.cgroup,
+		.images = job->images,
+		.ghost_limit = job->class->ghost_limit,
+	};
+}
+
+/* -EBADMSG: this checkpoint is damaged and nothing has been touched. */
+static int restore_from(struct job *job, const struct term *previous, const char *name,
+			struct problem *problem)
+{
+	struct manifest *manifest;
+	struct restore_facts restored;
+	int64_t begin = clock_ms();
+	int ret = manifest_read(job->reader.store, name, &manifest, problem);
+
+	if (ret)
+		return ret;
+	ret = restore_unpack(job->reader.store, manifest, job->images, &restored, restore_note, job,
+			     problem);
+	if (ret) {
+		manifest_free(manifest);
+		return ret;
+	}
+	ret = take_facts(job, &restored, problem);
+	if (ret == 0)
+		ret = store_take_term(job->reader.store, previous, job->setup->node, name,
+				      &job->reader.term, problem);
+	if (ret == 0)
+		ret = make_outputs(job, restored.stdout_bytes, restored.stderr_bytes, problem);
+	if (ret == 0) {
+		job_prepare_criu(job);
+		ret = launch(job, INIT_RESTORE, problem);
+	}
+	if (ret == 0)
+		ret = restore_run(&job->criu, &restored, (int)job->class->criu_timeout_ms * 4, problem);
+	/* The job's memory in plain. */
+	if (ret == 0)
+		directory_remove(job->images);
+	if (ret == 0) {
+		pagemap_destroy(job->reader.map);
+		job->reader.map = manifest->map;
+		manifest->map = NULL;
+		ret = tasks_adopt(&job->reader.tasks, job->reader.cgroup, problem);
+	}
+	if (ret == 0)
+		ret = publish(job, true, restored.stdout_bytes, restored.stderr_bytes, !manifest->final,
+			      problem);
+	if (ret == 0) {
+		const json_t *host = json_object_get(restored.meta, "host");
+
+		job_set_status(job, "restore_ms", json_integer(clock_ms() - begin));
+		job_note(job, "goes on from checkpoint %s (of node %s, %lld s ago); %.1f MiB read, %.1f s",
+			 name, json_string_value(json_object_get(host, "node")),
+			 (long long)time(NULL) -
+				 json_integer_value(json_object_get(restored.meta, "time")),
+			 (double)restored.pages * PAGE_BYTES / (1 << 20),
+			 (double)(clock_ms() - begin) / 1000);
+	}
+	restore_free(&restored);
+	manifest_free(manifest);
+	return ret == -EBADMSG ? -EIO : ret;
+}
+
+static int restore_newest(struct job *job, const struct term *previous, char **names, size_t count,
+			  struct problem *problem)
+{
+	int ret = -ENOENT;
+
+	job_set_state(job, JOB_RESTORING);
+	ret = make_directory(job, problem);
+	if (ret)
+		return ret;
+	for (size_t i = 0; i < count; i++) {
+		ret = restore_from(job, previous, names[i], problem);
+		if (ret != -EBADMSG)
+			return ret;
+		if (i + 1 < count)
+			job_note(job, "%s; trying the checkpoint before it", problem->text);
+	}
+	return ret;
+}
+
+static void free_names(char **names, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		free(names[i]);
+	free(names);
+}
+
+int job_begin(struct job *job, int *status, struct problem *problem)
+{
+	struct term previous;
+	char **names = NULL;
+	size_t count = 0;
+	int ret;
+
+	*status = JOB_STATUS_FAILED;
+	ret = cgroup_of(job->caller.pid, job->parent_cgroup, sizeof(job->parent_cgroup), problem);
+	if (ret == 0)
+		ret = open_store(job, problem);
+	if (ret == 0)
+		ret = await_term(job, &previous, problem);
+	if (ret == 0)
+		ret = store_list_checkpoints(job->reader.store, &names, &count, problem);
+	if (ret)
+		return ret;
+	job_prepare_criu(job);
+	if (count)
+		ret = restore_newest(job, &previous, names, count, problem);
+	else
+		ret = start_new(job, &previous, status, problem);
+	free_names(names, count);
+	if (ret == 0 && !count)
+		job_prepare_criu(job);
+	job->criu.init_pid = job->launch.init_pid;
+	job->criu.init_pidfd = job->launch.init_pidfd;
+	return ret;
+}
+
+/* --- taking a job up again --- */
+
+static int latest_map(struct job *job, struct problem *problem)
+{
+	struct manifest *manifest;
+	char **names;
+	size_t count;
+	int ret = store_list_checkpoints(job->reader.store, &names, &count, problem);
+
+	if (ret || !count)
+		return ret;
+	ret = manifest_read(job->reader.store, names[0], &manifest, problem);
+	free_names(names, count);
+	if (ret)
+		return ret;
+	if (manifest->term == job->reader.term.number)
+		job->sequence = manifest->sequence;
+	pagemap_destroy(job->reader.map);
+	job->reader.map = manifest->map;
+	manifest->map = NULL;
+	manifest_free(manifest);
+	return 0;
+}
+
+static int adopt(struct job *job, struct problem *problem)
+{
+	struct term term;
+	int ret = criu_wait_orphan(job->images, (int)job->class->criu_timeout_ms, problem);
+
+	if (ret)
+		log_warn("%s: %s", job->id, problem->text);
+	ret = cgroup_thaw(job->reader.cgroup, problem);
+	if (ret == 0)
+		ret = open_store(job, problem);
+	if (ret == 0)
+		ret = store_read_term(job->reader.store, &term, problem);
+	if (ret == 0 && term.number != job->reader.term.number)
+		return -ESTALE;
+	if (ret == 0)
+		job->reader.term = term;
+	if (ret == 0 && job_init_gone(job))
+		return -ESRCH;
+	if (ret == 0)
+		ret = latest_map(job, problem);
+	/* The map says what was stored, the full first collect what is there. */
+	if (ret == 0)
+		ret = tasks_adopt(&job->reader.tasks, job->reader.cgroup, problem);
+	if (ret == 0)
+		ret = find_root(job, problem);
+	if (ret == 0)
+		log_info("%s: taken up again; its next epoch is full", job->id);
+	return ret;
+}
+
+/* The store may be away for a while after a restart: the job runs on and is taken up when it is back. */
+enum outcome job_adopt_until(struct job *job)
+{
+	struct pollfd wait[2] = {
+		{ .fd = job->wake_fd, .events = POLLIN },
+		{ .fd = job->launch.init_pidfd, .events = POLLIN },
+	};
+	struct problem problem;
+
+	for (;;) {
+		int ret = adopt(job, &problem);
+
+		if (ret == 0)
+			return OUTCOME_GOES_ON;
+		if (ret == -ESTALE)
+			return OUTCOME_LOST;
+		if (ret == -ESRCH)
+			return OUTCOME_EXITED;
+		log_warn("%s: cannot be taken up yet, it runs on without checkpoints: %s", job->id,
+			 problem.text);
+		job_set_status(job, "problem", json_string(problem.text));
+		tasks_free(&job->reader.tasks);
+		if (job->reader.store)
+			store_close(job->reader.store);
+		job->reader.store = NULL;
+		poll(wait, 2, 5000);
+		if (job_init_gone(job))
+			return OUTCOME_EXITED;
+		if (job->want_leave)
+			return OUTCOME_LEFT;
+		if (job->want_end)
+			return OUTCOME_CANCELLED;
+	}
+}

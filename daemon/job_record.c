@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "job_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "proc.h"
+#include "wire.h"
+
+json_t *job_make_facts(const struct job *job, json_t *outputs)
+{
+	json_t *groups = json_array();
+
+	for (size_t i = 0; i < job->caller.group_count; i++)
+		json_array_append_new(groups, json_integer(job->caller.groups[i]));
+	return json_pack("{s:s, s:s, s:i, s:i, s:o, s:o, s:b, s:O}", "job", job->id, "class",
+			 job->class->name, "uid", (int)job->caller.uid, "gid", (int)job->caller.gid,
+			 "groups", groups, "command", wire_from_vector(job->caller.arguments),
+			 "merged", job->merged, "outputs", outputs);
+}
+
+/* What job_adopt() needs, written when the job's processes exist. */
+int job_write_record(struct job *job, struct problem *problem)
+{
+	char path[PATH_MAX], fresh[PATH_MAX + 8], boot[40];
+	uint64_t start_time = 0;
+	json_t *record;
+	int ret;
+
+	snprintf(path, sizeof(path), "%s/job.json", job->directory);
+	snprintf(fresh, sizeof(fresh), "%s.new", path);
+	if (proc_boot_id(boot) || proc_start_time(job->launch.init_pid, &start_time))
+		return problem_set(problem, ESRCH, "the job's first process is gone");
+	record = json_pack("{s:O, s:s, s:i, s:I, s:s, s:s, s:I, s:O}", "facts", job->facts, "boot", boot,
+			   "init_pid", job->launch.init_pid, "init_start", (json_int_t)start_time,
+			   "cgroup", job->reader.cgroup, "parent_cgroup", job->parent_cgroup,
+			   "term", (json_int_t)job->reader.term.number, "running", job->running);
+	ret = json_dump_file(record, fresh, JSON_INDENT(1));
+	json_decref(record);
+	if (ret || rename(fresh, path))
+		return problem_set(problem, EIO, "cannot write %s: %s", path, strerror(errno));
+	return 0;
+}
+
+json_t *job_read_record(const char *directory, struct launch *launch)
+{
+	char path[PATH_MAX], boot[40];
+	uint64_t start_time;
+	json_t *record;
+
+	snprintf(path, sizeof(path), "%s/job.json", directory);
+	record = json_load_file(path, 0, NULL);
+	if (!record || proc_boot_id(boot) ||
+	    strcmp(boot, json_string_value(json_object_get(record, "boot")) ?: "")) {
+		json_decref(record);
+		return NULL;
+	}
+	launch->init_pid = (pid_t)json_integer_value(json_object_get(record, "init_pid"));
+	launch->init_pidfd = launch->init_pid > 0 ? pidfd_of(launch->init_pid) : -1;
+	if (launch->init_pidfd >= 0 &&
+	    proc_start_time(launch->init_pid, &start_time) == 0 &&
+	    (json_int_t)start_time == json_integer_value(json_object_get(record, "init_start")))
+		return record;
+	/* Its number may be another's by now. */
+	if (launch->init_pidfd >= 0)
+		close(launch->init_pidfd);
+	launch->init_pidfd = -1;
+	return record;
+}
+
+int job_take_record(struct job *job, json_t *record, struct problem *problem)
+{
+	const char *name;
+
+	job->adopted = true;
+	job->state = JOB_ADOPTING;
+	job->facts = json_incref(json_object_get(record, "facts"));
+	job->running = json_incref(json_object_get(record, "running"));
+	name = json_string_value(json_object_get(job->facts, "class"));
+	job->class = name ? config_class(job->setup->config, name) : NULL;
+	if (!job->class)
+		return problem_set(problem, ENOENT, "job %s is of class %s, which is not configured any more: "
+				   "it runs on without checkpoints until the class is back and ckptd is "
+				   "restarted", job->id, name ? name : "?");
+	job->caller.uid = (uid_t)json_integer_value(json_object_get(job->facts, "uid"));
+	job->caller.gid = (gid_t)json_integer_value(json_object_get(job->facts, "gid"));
+	json_t *groups = json_object_get(job->facts, "groups");
+	for (size_t i = 0; i < json_array_size(groups) && i < INIT_MAX_GROUPS; i++)
+		job->caller.groups[job->caller.group_count++] =
+			(gid_t)json_integer_value(json_array_get(groups, i));
+	job->merged = json_is_true(json_object_get(job->facts, "merged"));
+	job->reader.term.number = (uint64_t)json_integer_value(json_object_get(record, "term"));
+	snprintf(job->reader.cgroup, sizeof(job->reader.cgroup), "%s",
+		 json_string_value(json_object_get(record, "cgroup")));
+	snprintf(job->parent_cgroup, sizeof(job->parent_cgroup), "%s",
+		 json_string_value(json_object_get(record, "parent_cgroup")));
+	job_set_paths(job);
+	job_prepare_criu(job);
+	job->criu.init_pid = job->launch.init_pid;
+	job->criu.init_pidfd = job->launch.init_pidfd;
+	return 0;
+}

@@ -1,0 +1,469 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "job_private.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cgroup.h"
+#include "cleanup.h"
+#include "directory.h"
+#include "log.h"
+#include "proc.h"
+
+/* Time after which a failed final checkpoint is tried again. */
+#define FINAL_RETRY_MS 3000
+/* Epochs that come closer than this cost more than they save. */
+#define SHORTEST_EPOCH_MS 1000
+
+static json_t *pass_status(const struct pass_stats *pass)
+{
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:i}", "pages_dirty",
+			 (json_int_t)pass->pages_dirty, "pages_zero", (json_int_t)pass->packed.pages_zero,
+			 "pages_same", (json_int_t)pass->packed.pages_same, "pages_written",
+			 (json_int_t)pass->packed.pages_packed, "bytes_written",
+			 (json_int_t)pass->packed.bytes_written, "ms", (json_int_t)pass->ms, "full",
+			 (int)pass->full);
+}
+
+static uint64_t memory_kib(const struct job *job)
+{
+	uint64_t sum = 0, one;
+
+	for (size_t i = 0; i < job->reader.tasks.count; i++)
+		if (proc_memory_kib(job->reader.tasks.list[i].pid, &one) == 0)
+			sum += one;
+	return sum;
+}
+
+static void count_status(struct job *job, const char *key, json_int_t add)
+{
+	pthread_mutex_lock(&job->lock);
+	json_object_set_new(job->status, key,
+			    json_integer(json_integer_value(json_object_get(job->status, key)) + add));
+	pthread_mutex_unlock(&job->lock);
+}
+
+static struct policy_input job_pace(const struct job *job)
+{
+	return pace_input(&job->pace, job->class, job->setup->config->imds_poll_ms);
+}
+
+/* The class's interval, or earlier where waiting so long would endanger the final flush. */
+static void plan_epoch(struct job *job)
+{
+	struct policy_input input = job_pace(job);
+
+	uint64_t wait_ms = job->class->epoch_interval_ms;
+
+	input.since_epoch_ms = 0;
+	/* A job that no epoch can make safe is not made slow for nothing. */
+	if (policy_safety(&input) == POLICY_SAFE)
+		wait_ms = policy_next_epoch_ms(&input, wait_ms, SHORTEST_EPOCH_MS);
+	job->next_epoch_ms = clock_ms() + (int64_t)wait_ms;
+}
+
+static void publish_forecast(struct job *job)
+{
+	static const char *const names[] = { [POLICY_SAFE] = "safe", [POLICY_UNKNOWN] = "unknown",
+					     [POLICY_UNSAFE] = "unsafe" };
+	struct policy_input input = job_pace(job);
+	int64_t forecast = policy_forecast_ms(&input);
+	enum policy_safety safety = policy_safety(&input);
+
+	job_set_status(job, "forecast_ms", forecast == POLICY_NEVER ? json_null()
+							       : json_integer(forecast));
+	job_set_status(job, "safety", json_string(names[safety]));
+	if (safety == POLICY_UNSAFE && job->safety != POLICY_UNSAFE)
+		log_warn("%s: a notice now would find too much to write: the final checkpoint would take "
+			 "%.1f s of a window of %.1f s less %.1f s margin. Faster storage, a shorter "
+			 "epoch_interval or less memory would help", job->id, (double)forecast / 1000,
+			 (double)job->class->window_ms / 1000, (double)job->class->margin_ms / 1000);
+	job->safety = safety;
+}
+
+/* A job that cannot be saved should hear of it at once, not when its node goes. */
+static void check_protection(struct job *job)
+{
+	struct problem problem = { "" };
+	int ret = 0;
+
+	for (size_t i = 0; i < job->reader.tasks.count && ret == 0; i++)
+		ret = criu_check_task(job->reader.tasks.list[i].pid, &problem);
+	job_set_status(job, "unprotected", ret ? json_string(problem.text) : json_null());
+	if (ret && !job->told_unprotected)
+		job_note(job, "this job cannot be saved as it is: %s", problem.text);
+	job->told_unprotected |= ret != 0;
+}
+
+static void run_epoch(struct job *job)
+{
+	struct problem problem;
+	struct pass_stats pass;
+	int64_t begun = clock_ms();
+	int ret = reader_epoch(&job->reader, &pass, &problem);
+
+	plan_epoch(job);
+	if (ret == -ECANCELED)
+		return;
+	if (ret) {
+		count_status(job, "epochs_failed", 1);
+		job_set_status(job, "problem", json_string(problem.text));
+		log_warn("%s: epoch failed, the job runs on: %s", job->id, problem.text);
+		return;
+	}
+	pace_add_epoch(&job->pace, &pass, begun);
+	job->pace.memory_pages = memory_kib(job) / (PAGE_BYTES / 1024);
+	plan_epoch(job);
+	publish_forecast(job);
+	check_protection(job);
+	count_status(job, "epochs", 1);
+	count_status(job, "bytes_written", (json_int_t)pass.packed.bytes_written);
+	job_set_status(job, "last_epoch", pass_status(&pass));
+	job_set_status(job, "memory_kib", json_integer((json_int_t)memory_kib(job)));
+	job_set_status(job, "problem", json_null());
+	log_info("%s: epoch: %lu pages dirty, %lu written (%lu same, %lu zero), %.1f MiB of %.1f MiB "
+		 "memory, %lld ms%s", job->id, pass.pages_dirty, pass.packed.pages_packed,
+		 pass.packed.pages_same, pass.packed.pages_zero,
+		 (double)pass.packed.bytes_written / (1 << 20), (double)memory_kib(job) / 1024,
+		 (long long)pass.ms, pass.full ? ", full" : "");
+}
+
+static json_t *checkpoint_status(const struct checkpoint_stats *stats)
+{
+	return json_pack("{s:s, s:b, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name", stats->name,
+			 "final", stats->final, "rounds", (int)stats->rounds, "pages",
+			 (json_int_t)stats->pages, "pages_written", (json_int_t)stats->pages_written,
+			 "bytes_written", (json_int_t)stats->bytes_written, "frozen_ms",
+			 (json_int_t)stats->frozen_ms, "criu_ms", (json_int_t)stats->criu_ms, "flush_ms",
+			 (json_int_t)stats->flush_ms, "total_ms", (json_int_t)stats->total_ms, "time",
+			 (json_int_t)time(NULL));
+}
+
+static void clean_store(struct job *job)
+{
+	struct problem problem;
+	uint64_t used;
+	int ret = store_clean(job->reader.store, &job->reader.term, job->class->keep, job->reader.map,
+			      &used, &problem);
+
+	if (ret)
+		log_warn("%s: cleaning its store: %s", job->id, problem.text);
+	else
+		job_set_status(job, "store_bytes", json_integer((json_int_t)used));
+}
+
+static int run_checkpoint(struct job *job, bool final, struct problem *problem)
+{
+	struct checkpoint_stats stats;
+	struct checkpoint_options options = {
+		.final = final,
+		.deadline_ms = final ? job->deadline_ms - (int64_t)job->class->margin_ms : 0,
+		.pace = job_pace(job),
+		.keep = job->class->keep,
+		.criu_timeout_ms = (int)job->class->criu_timeout_ms,
+		.stdout_path = job->stdout_path,
+		.stderr_path = job->merged ? NULL : job->stderr_path,
+		.facts = job->facts,
+		.sequence = job->sequence + 1,
+	};
+	int ret;
+
+	job_set_state(job, JOB_CHECKPOINTING);
+	ret = checkpoint_take(&job->reader, &job->criu, &options, &stats, problem);
+	job_set_state(job, JOB_RUNNING);
+	job->next_checkpoint_ms = clock_ms() + job->class->checkpoint_interval_ms;
+	plan_epoch(job);
+	if (ret) {
+		count_status(job, "checkpoints_failed", 1);
+		job_set_status(job, "problem", json_string(problem->text));
+		return ret;
+	}
+	job->sequence++;
+	pace_add_checkpoint(&job->pace, &stats);
+	publish_forecast(job);
+	count_status(job, "checkpoints", 1);
+	count_status(job, "bytes_written", (json_int_t)stats.bytes_written);
+	job_set_status(job, "last_checkpoint", checkpoint_status(&stats));
+	job_set_status(job, "problem", json_null());
+	log_info("%s: %s %s committed: %lu pages, %lu written (%.1f MiB), frozen %lld ms (criu %lld ms), "
+		 "durable %lld ms after the freeze", job->id, final ? "final checkpoint" : "checkpoint",
+		 stats.name, stats.pages, stats.pages_written,
+		 (double)stats.bytes_written / (1 << 20), (long long)stats.frozen_ms,
+		 (long long)stats.criu_ms, (long long)stats.flush_ms);
+	if (!final)
+		clean_store(job);
+	return 0;
+}
+
+void job_kill_init(struct job *job)
+{
+	struct problem problem;
+	struct pollfd gone = { .fd = job->launch.init_pidfd, .events = POLLIN };
+
+	if (job->launch.init_pidfd < 0)
+		return;
+	syscall(SYS_pidfd_send_signal, job->launch.init_pidfd, SIGKILL, NULL, 0);
+	/* With its PID 1 the kernel kills the whole namespace, also what is frozen. */
+	if (cgroup_thaw(job->reader.cgroup, &problem))
+		log_warn("%s: %s", job->id, problem.text);
+	while (poll(&gone, 1, 10000) < 0 && errno == EINTR)
+		;
+}
+
+static enum outcome after_checkpoint(struct job *job, bool final, int ret,
+				     const struct problem *problem)
+{
+	if (ret == 0)
+		return final ? OUTCOME_INTERRUPTED : OUTCOME_GOES_ON;
+	if (ret == -EOWNERDEAD)
+		return OUTCOME_DAMAGED;
+	if (ret == -ESTALE)
+		return OUTCOME_LOST;
+	if (ret == -ECANCELED)
+		return OUTCOME_GOES_ON;
+	/* A final one is tried again and again: the user is told once. */
+	if (!final || strcmp(job->last_failure, problem->text))
+		job_note(job, "%scheckpoint failed, the job runs on: %s", final ? "final " : "",
+			 problem->text);
+	snprintf(job->last_failure, sizeof(job->last_failure), "%s", problem->text);
+	return OUTCOME_GOES_ON;
+}
+
+static enum outcome serve_final(struct job *job)
+{
+	struct problem problem;
+	enum outcome outcome = after_checkpoint(job, true, run_checkpoint(job, true, &problem),
+						&problem);
+
+	job->next_epoch_ms = clock_ms() + FINAL_RETRY_MS;
+	return outcome;
+}
+
+static enum outcome serve_lease(struct job *job)
+{
+	struct problem problem;
+	int ret = store_renew_term(job->reader.store, &job->reader.term, &problem);
+
+	job->next_lease_ms = clock_ms() + TERM_LEASE_RENEW_MS;
+	if (ret == -ESTALE)
+		return OUTCOME_LOST;
+	if (ret)
+		log_warn("%s: cannot renew its lease in the store: %s", job->id, problem.text);
+	return OUTCOME_GOES_ON;
+}
+
+bool job_init_gone(struct job *job)
+{
+	struct pollfd gone = { .fd = job->launch.init_pidfd, .events = POLLIN };
+
+	return gone.fd < 0 || poll(&gone, 1, 0) > 0;
+}
+
+bool job_pass_stopped(void *arg)
+{
+	struct job *job = arg;
+	bool stop;
+
+	pthread_mutex_lock(&job->lock);
+	stop = job->want_end || job->want_leave;
+	pthread_mutex_unlock(&job->lock);
+	return stop || job_init_gone(job);
+}
+
+struct wants {
+	bool checkpoint, final, end, leave;
+};
+
+static struct wants take_wants(struct job *job)
+{
+	struct wants wants;
+
+	pthread_mutex_lock(&job->lock);
+	wants = (struct wants){ job->want_checkpoint, job->want_final, job->want_end, job->want_leave };
+	job->want_checkpoint = false;
+	pthread_mutex_unlock(&job->lock);
+	return wants;
+}
+
+static void sleep_until_due(struct job *job)
+{
+	int64_t due = job->next_epoch_ms, now = clock_ms();
+	struct pollfd wait[2] = {
+		{ .fd = job->wake_fd, .events = POLLIN },
+		{ .fd = job->launch.init_pidfd, .events = POLLIN },
+	};
+	uint64_t count;
+
+	if (job->class->checkpoint_interval_ms && job->next_checkpoint_ms < due)
+		due = job->next_checkpoint_ms;
+	if (job->next_lease_ms < due)
+		due = job->next_lease_ms;
+	if (poll(wait, 2, due > now ? (int)(due - now) : 0) > 0 && wait[0].revents &&
+	    read(job->wake_fd, &count, sizeof(count)) < 0)
+		log_debug("%s: woken by nothing", job->id);
+}
+
+static enum outcome serve_once(struct job *job)
+{
+	struct wants wants = take_wants(job);
+	struct problem problem;
+	int64_t now = clock_ms();
+
+	if (wants.leave)
+		return OUTCOME_LEFT;
+	if (job_init_gone(job))
+		return OUTCOME_EXITED;
+	if (wants.end)
+		return OUTCOME_CANCELLED;
+	if (wants.final && (now >= job->next_epoch_ms || job->next_epoch_ms - now > FINAL_RETRY_MS))
+		return serve_final(job);
+	if (wants.checkpoint || (job->class->checkpoint_interval_ms && !wants.final &&
+				 now >= job->next_checkpoint_ms)) {
+		int ret = run_checkpoint(job, false, &problem);
+
+		job_post(job, json_pack("{s:s, s:s?, s:O?}", "event", "checkpoint", "error",
+					ret ? problem.text : NULL, "checkpoint",
+					ret ? NULL : json_object_get(job->status, "last_checkpoint")));
+		return after_checkpoint(job, false, ret, &problem);
+	}
+	if (now >= job->next_epoch_ms)
+		run_epoch(job);
+	if (now >= job->next_lease_ms)
+		return serve_lease(job);
+	return OUTCOME_GOES_ON;
+}
+
+enum outcome job_serve(struct job *job)
+{
+	enum outcome outcome;
+
+	do {
+		outcome = serve_once(job);
+		if (outcome == OUTCOME_GOES_ON)
+			sleep_until_due(job);
+	} while (outcome == OUTCOME_GOES_ON);
+	/* The program may have ended while it was being saved: then that is what happened. */
+	if (outcome == OUTCOME_CANCELLED && job_init_gone(job))
+		return OUTCOME_EXITED;
+	return outcome;
+}
+
+/* --- ends --- */
+
+/* What init wrote of the root task's end: {"exited": N} or {"killed": N}. */
+static json_t *read_exit(const struct job *job)
+{
+	char path[PATH_MAX], how[16];
+	cleanup_fclose FILE *file = NULL;
+	int value;
+
+	snprintf(path, sizeof(path), "%s/exit", job->directory);
+	file = fopen(path, "re");
+	if (!file || fscanf(file, "%15s %d", how, &value) != 2)
+		return NULL;
+	return json_pack("{s:s, s:i}", "event", "ended", how, value);
+}
+
+/*
+ * What the client is told last, and only when nothing of the job is left here: it may run the same
+ * line again at once.
+ */
+static void set_last_event(struct job *job, json_t *event)
+{
+	struct stat st;
+
+	if (stat(job->stdout_path, &st) == 0)
+		json_object_set_new(event, "stdout", json_integer(st.st_size));
+	if (!job->merged && stat(job->stderr_path, &st) == 0)
+		json_object_set_new(event, "stderr", json_integer(st.st_size));
+	job->last_event = event;
+}
+
+static void end_exited(struct job *job)
+{
+	struct problem problem;
+	json_t *event = read_exit(job);
+
+	if (!event) {
+		set_last_event(job, json_pack("{s:s, s:i, s:s}", "event", "failed", "status",
+					  JOB_STATUS_FAILED, "text", "the job was killed from outside, with "
+					  "all its processes; its checkpoints are kept"));
+		job_release(job);
+		return;
+	}
+	if (store_retire(job->reader.store, &problem)) {
+		log_err("%s: has ended, but its checkpoints cannot be removed: %s", job->id, problem.text);
+		json_object_set_new(event, "text", json_sprintf("the job's checkpoints cannot be removed, and "
+								"running it again would restore them: %s",
+								problem.text));
+	}
+	set_last_event(job, event);
+}
+
+/* The next `run` of the line, here or elsewhere, need not wait for the lease to end. */
+void job_release(struct job *job)
+{
+	struct problem problem;
+
+	if (job->reader.store && job->reader.term.number &&
+	    store_release_term(job->reader.store, &job->reader.term, &problem))
+		log_warn("%s: %s", job->id, problem.text);
+}
+
+void job_end(struct job *job, enum outcome outcome)
+{
+	const char *text = NULL;
+	int status = JOB_STATUS_FAILED;
+
+	switch (outcome) {
+	case OUTCOME_EXITED:
+		end_exited(job);
+		return;
+	case OUTCOME_INTERRUPTED:
+		job_kill_init(job);
+		set_last_event(job, json_pack("{s:s, s:s}", "event", "interrupted", "text",
+					  "this node will be taken away; the job is saved and goes on when the "
+					  "same line is run on another node"));
+		return;
+	case OUTCOME_DAMAGED:
+		text = "criu did not answer and was killed, so the job's processes cannot be trusted; they "
+		       "were ended. Run the same line again: it goes on from the last checkpoint";
+		status = JOB_STATUS_INTERRUPTED;
+		break;
+	case OUTCOME_LOST:
+		text = "another node has taken over this job; the processes here were ended";
+		break;
+	default:
+		text = job->end_reason;
+	}
+	job_kill_init(job);
+	if (outcome != OUTCOME_LOST)
+		job_release(job);
+	log_warn("%s: %s", job->id, text);
+	set_last_event(job, json_pack("{s:s, s:i, s:s}", "event", "failed", "status", status, "text", text));
+}
+
+void job_tidy(struct job *job, enum outcome outcome)
+{
+	if (outcome != OUTCOME_LEFT) {
+		cgroup_remove(job->reader.cgroup);
+		directory_remove(job->images);
+	}
+	reader_free(&job->reader);
+	if (job->reader.store)
+		store_close(job->reader.store);
+	job->reader.store = NULL;
+	launch_close(&job->launch);
+	job->left = outcome == OUTCOME_LEFT;
+	job_set_state(job, JOB_ENDED);
+	if (job->last_event)
+		job_post(job, job->last_event);
+	job_post(job, json_pack("{s:s}", "event", outcome == OUTCOME_LEFT ? "left" : "gone"));
+}

@@ -1,0 +1,458 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Exact regions and categories of mappings made for it. The test tracks itself. What is expected is written as pages
+ * of the mapping and letters: w written, p present, s swapped, f file, z zero page, h huge, u untracked, S shared.
+ */
+#include <sys/eventfd.h>
+#include <sys/uio.h>
+#include <linux/userfaultfd.h>
+
+#include "guest.h"
+
+static int tracker;
+static uint64_t generation;
+
+struct mapping {
+	char *start;
+	size_t pages;
+};
+
+static struct mapping map_at(char *start, size_t pages, int flags, int fd)
+{
+	struct mapping map = { start, pages };
+
+	require(mmap(start, pages * PAGE, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0) == start);
+	require(madvise(start, pages * PAGE, MADV_NOHUGEPAGE) == 0);
+	return map;
+}
+
+/* Far from everything else and not aligned like a table. */
+static struct mapping map_anon(size_t pages)
+{
+	return map_at((char *)0x300000000000ul + PAGE, pages, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+}
+
+static void unmap(struct mapping map)
+{
+	require(munmap(map.start, map.pages * PAGE) == 0);
+}
+
+static void write_page(struct mapping map, size_t page)
+{
+	static char value;
+
+	/* A read first would map the huge zero page, which a write splits. */
+	*(volatile char *)(map.start + page * PAGE + 99) = ++value;
+}
+
+static void read_page(struct mapping map, size_t page)
+{
+	(void)*(volatile char *)(map.start + page * PAGE + 99);
+}
+
+static char *letters(uint32_t categories)
+{
+	static const char names[] = "wpsfzhuS";
+	static char text[9];
+	size_t length = 0;
+
+	for (int bit = 0; names[bit]; bit++)
+		if (categories >> bit & 1)
+			text[length++] = names[bit];
+	text[length] = 0;
+	return text;
+}
+
+static struct ckpt_collect collect_into(struct mapping map, uint32_t flags, struct ckpt_region *vec, uint64_t vec_len)
+{
+	struct ckpt_collect collect = {
+		.size = sizeof(collect), .flags = flags, .start = (uintptr_t)map.start,
+		.end = (uintptr_t)map.start + map.pages * PAGE, .vec = (uintptr_t)vec, .vec_len = vec_len,
+	};
+
+	require(ioctl(tracker, CKPT_IOC_COLLECT, &collect) == 0);
+	require(collect.out_count <= vec_len);
+	generation = collect.out_generation;
+	return collect;
+}
+
+/* Whole page tables: parts of one are reported more often than they are written, see the manual. */
+static struct mapping tables_of(struct mapping map)
+{
+	uintptr_t start = (uintptr_t)map.start & -HUGE_BYTES;
+	uintptr_t end = ((uintptr_t)map.start + map.pages * PAGE + HUGE_BYTES - 1) & -HUGE_BYTES;
+
+	return (struct mapping){ (char *)start, (end - start) / PAGE };
+}
+
+static void expect_at(int line, struct mapping map, uint32_t flags, const char *wanted)
+{
+	static struct ckpt_region vec[1024];
+	struct ckpt_collect collect = collect_into(tables_of(map), flags, vec, 1024);
+	char text[8192] = "";
+	const uint64_t base = (uintptr_t)map.start;
+	size_t length = 0;
+
+	if (collect.out_walk_end != collect.end)
+		fail("line %d: stopped at %#llx", line, collect.out_walk_end);
+	for (size_t i = 0; i < collect.out_count; i++)
+		length += snprintf(text + length, sizeof(text) - length, "%s%lld-%lld %s", i ? ", " : "",
+				   (long long)(vec[i].start - base) / (long)PAGE, (long long)(vec[i].end - base) / (long)PAGE,
+				   letters(vec[i].categories));
+	if (strcmp(text, wanted))
+		fail("line %d: got \"%s\", not \"%s\"", line, text, wanted);
+}
+
+#define expect_written(map, wanted) expect_at(__LINE__, map, 0, wanted)
+#define expect_present(map, wanted) expect_at(__LINE__, map, CKPT_COLLECT_PRESENT, wanted)
+
+static void expect_count(struct mapping map, size_t count)
+{
+	static struct ckpt_region vec[1024];
+
+	require(collect_into(tables_of(map), 0, vec, 1024).out_count == count);
+}
+
+static void anonymous(void)
+{
+	struct mapping map = map_anon(16);
+
+	expect_present(map, "");
+	write_page(map, 1);
+	write_page(map, 2);
+	read_page(map, 4);
+	write_page(map, 6);
+	expect_present(map, "1-3 wp, 4-5 pz, 6-7 wp");
+	expect_present(map, "1-3 p, 4-5 pz, 6-7 p");
+	expect_written(map, "");
+	write_page(map, 2);
+	write_page(map, 4);
+	expect_written(map, "2-3 wp, 4-5 wp");
+	expect_written(map, "");
+	require(madvise(map.start + PAGE, PAGE, MADV_DONTNEED) == 0);
+	expect_present(map, "2-3 p, 4-5 p, 6-7 p");
+	unmap(map);
+	expect_present(map, "");
+}
+
+static void protection(void)
+{
+	struct mapping map = map_anon(16);
+
+	write_page(map, 0);
+	write_page(map, 8);
+	expect_written(map, "0-1 wp, 8-9 wp");
+	require(mprotect(map.start, 8 * PAGE, PROT_NONE) == 0);
+	expect_present(map, "0-1 p, 8-9 p");
+	require(mprotect(map.start, 8 * PAGE, PROT_READ | PROT_WRITE) == 0);
+	expect_written(map, "");
+	write_page(map, 0);
+	require(mprotect(map.start, 8 * PAGE, PROT_READ) == 0);
+	expect_written(map, "0-1 wp");
+	unmap(map);
+}
+
+/* VM_SOFTDIRTY comes back when a VMA grows; what lies in it is then not written. */
+static void growing(void)
+{
+	struct mapping map = map_anon(512), more = map;
+
+	for (size_t page = 0; page < map.pages; page += 2)
+		write_page(map, page);
+	expect_count(map, 256);
+	more = map_at(map.start + map.pages * PAGE, 512, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	write_page(more, 3);
+	more.start = map.start;
+	more.pages = 1024;
+	expect_written(more, "515-516 wp");
+	write_page(more, 2);
+	more.pages = 1536;
+	map_at(map.start + 1024 * PAGE, 512, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	expect_written(more, "2-3 wp");
+	unmap(more);
+}
+
+static void private_file(void)
+{
+	int fd = open("/proc/self/exe", O_RDONLY);
+	struct mapping map = map_at((char *)0x310000000000ul, 2, MAP_PRIVATE, fd);
+
+	read_page(map, 0);
+	write_page(map, 1);
+	expect_present(map, "0-1 pf, 1-2 wp");
+	expect_present(map, "0-1 pf, 1-2 p");
+	write_page(map, 0);
+	expect_written(map, "0-1 wp");
+	close(fd);
+	unmap(map);
+}
+
+static void shared(void)
+{
+	struct mapping map = map_at((char *)0x310000000000ul, 8, MAP_SHARED | MAP_ANONYMOUS, -1);
+
+	write_page(map, 1);
+	expect_written(map, "");
+	expect_present(map, "0-8 S");
+	unmap(map);
+}
+
+static bool is_huge(struct mapping map)
+{
+	struct ckpt_region region = {};
+
+	collect_into(tables_of(map), CKPT_COLLECT_PRESENT, &region, 1);
+	return region.categories & CKPT_PAGE_HUGE;
+}
+
+static void transparent_huge(void)
+{
+	struct mapping map = map_at((char *)0x320000000000ul, 1024, MAP_PRIVATE | MAP_ANONYMOUS, -1), half = map;
+
+	require(madvise(map.start, map.pages * PAGE, MADV_HUGEPAGE) == 0);
+	write_page(map, 0);
+	if (!is_huge(map)) {
+		puts("no huge page was given: transparent_huge skipped");
+		unmap(map);
+		return;
+	}
+	expect_present(map, "0-512 ph");
+	write_page(map, 700);
+	write_page(map, 7);
+	expect_written(map, "0-1024 wph");
+	expect_written(map, "");
+	/* Asked for in parts it is reported, but only the whole is armed. */
+	write_page(map, 7);
+	half.pages = 256;
+	for (int i = 0; i < 2; i++) {
+		struct ckpt_region vec[2];
+		struct ckpt_collect collect = collect_into(half, 0, vec, 2);
+
+		require(collect.out_count == 1 && vec[0].end - vec[0].start == 256 * PAGE);
+		require(vec[0].categories == (CKPT_PAGE_WRITTEN | CKPT_PAGE_PRESENT | CKPT_PAGE_HUGE));
+	}
+	expect_written(map, "0-512 wph");
+	expect_written(map, "");
+	/* Split: the kernel made a new table, of which nothing is known. */
+	require(madvise(map.start + PAGE, PAGE, MADV_DONTNEED) == 0);
+	expect_written(map, "0-1 wp, 2-512 wp");
+	expect_written(map, "");
+	unmap(map);
+}
+
+static void moved_table(void)
+{
+	struct mapping map = map_at((char *)0x320000000000ul, 1024, MAP_PRIVATE | MAP_ANONYMOUS, -1), to = map;
+
+	write_page(map, 5);
+	write_page(map, 600);
+	expect_written(map, "5-6 wp, 600-601 wp");
+	to.start += 64 * HUGE_BYTES;
+	require(mremap(map.start, map.pages * PAGE, map.pages * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to.start) == to.start);
+	expect_present(map, "");
+	expect_written(to, "5-6 wp, 600-601 wp");
+	expect_written(to, "");
+	/* There and back again, without a look in between: nothing happened. */
+	require(mremap(to.start, to.pages * PAGE, to.pages * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, map.start) == map.start);
+	expect_written(map, "5-6 wp, 600-601 wp");
+	unmap(map);
+}
+
+static void huge_table_fs(void)
+{
+	char *start = (char *)0x330000000000ul;
+	struct mapping map = { start, 1024 };
+	int fd = open("/proc/sys/vm/nr_hugepages", O_WRONLY);
+
+	if (fd < 0 || write(fd, "2", 1) != 1)
+		fd = -1;
+	if (fd < 0 || mmap(start, map.pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
+			   MAP_FIXED, -1, 0) != start) {
+		puts("no hugetlb pages: huge_table_fs skipped");
+		return;
+	}
+	expect_written(map, "");
+	write_page(map, 0);
+	expect_written(map, "0-512 wphu");
+	expect_written(map, "0-512 wphu");
+	unmap(map);
+	require(write(fd, "0", 1) == 1);
+	close(fd);
+}
+
+static void user_fault(void)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct mapping map = map_anon(8);
+	struct uffdio_register range = { { (uintptr_t)map.start, map.pages * PAGE }, UFFDIO_REGISTER_MODE_MISSING, 0 };
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+
+	if (fd < 0) {
+		puts("no userfaultfd: user_fault skipped");
+		return;
+	}
+	write_page(map, 1);
+	expect_written(map, "1-2 wp");
+	require(ioctl(fd, UFFDIO_API, &api) == 0);
+	require(ioctl(fd, UFFDIO_REGISTER, &range) == 0);
+	expect_written(map, "1-2 wpu");
+	expect_written(map, "1-2 wpu");
+	close(fd);
+	expect_written(map, "1-2 wp");
+	expect_written(map, "");
+	unmap(map);
+}
+
+/* A page in a pipe has a reference that could be I/O. */
+static void referenced(void)
+{
+	struct mapping map = map_anon(8);
+	struct iovec iov = { map.start + 2 * PAGE, PAGE };
+	char drain[PAGE];
+	int pipes[2];
+
+	require(pipe(pipes) == 0);
+	write_page(map, 2);
+	require(vmsplice(pipes[1], &iov, 1, 0) == PAGE);
+	expect_written(map, "2-3 wp");
+	expect_written(map, "2-3 wp");
+	require(read(pipes[0], drain, PAGE) == PAGE);
+	expect_written(map, "2-3 wp");
+	expect_written(map, "");
+	close(pipes[0]);
+	close(pipes[1]);
+	unmap(map);
+}
+
+static void after_fork(void)
+{
+	struct mapping map = map_anon(8);
+	int go = eventfd(0, 0);
+	uint64_t one = 1;
+	pid_t pid;
+
+	write_page(map, 1);
+	write_page(map, 2);
+	expect_written(map, "1-3 wp");
+	pid = fork();
+	require(pid >= 0);
+	if (!pid) {
+		write_page(map, 2);
+		_exit(read(go, &one, sizeof(one)) != sizeof(one));
+	}
+	expect_written(map, "");
+	write_page(map, 1);
+	expect_written(map, "1-2 wp");
+	require(write(go, &one, sizeof(one)) == sizeof(one));
+	require(waitpid(pid, NULL, 0) == pid);
+	expect_written(map, "");
+	close(go);
+	unmap(map);
+}
+
+static void swapped(void)
+{
+	struct mapping map = map_anon(8);
+	struct ckpt_region region = {};
+
+	write_page(map, 3);
+	require(madvise(map.start, map.pages * PAGE, MADV_PAGEOUT) == 0);
+	collect_into(tables_of(map), CKPT_COLLECT_PRESENT, &region, 1);
+	if (!(region.categories & CKPT_PAGE_SWAPPED)) {
+		puts("nothing was swapped: swapped skipped");
+		unmap(map);
+		return;
+	}
+	require(region.categories == (CKPT_PAGE_SWAPPED | CKPT_PAGE_WRITTEN));
+	expect_present(map, "3-4 s");
+	read_page(map, 3);
+	expect_present(map, "3-4 p");
+	write_page(map, 3);
+	expect_written(map, "3-4 wp");
+	unmap(map);
+}
+
+/* Each region is reported once, in order, however small the vector is; a part that was not reported is not armed. */
+static void small_vector(void)
+{
+	struct mapping map = map_anon(1200);
+	const size_t step = 3;
+
+	for (uint64_t vec_len = 1; vec_len < 9; vec_len++) {
+		struct mapping rest = tables_of(map);
+		size_t next = 0;
+
+		for (size_t page = 0; page < map.pages; page += step)
+			write_page(map, page);
+		while (rest.pages) {
+			struct ckpt_region vec[8];
+			struct ckpt_collect collect = collect_into(rest, 0, vec, vec_len);
+
+			for (size_t i = 0; i < collect.out_count; i++, next += step)
+				require(vec[i].start == (uintptr_t)map.start + next * PAGE && vec[i].end == vec[i].start + PAGE);
+			require(collect.out_walk_end > collect.start);
+			rest.pages = (collect.end - collect.out_walk_end) / PAGE;
+			rest.start = (char *)collect.out_walk_end;
+		}
+		require(next == map.pages);
+		expect_written(map, "");
+	}
+	unmap(map);
+}
+
+static void whole_address_space(void)
+{
+	static struct ckpt_region vec[4096];
+	struct ckpt_collect collect = {
+		.size = sizeof(collect), .flags = CKPT_COLLECT_PRESENT, .end = -PAGE, .vec = (uintptr_t)vec, .vec_len = 4096,
+	};
+	bool stack = false;
+
+	require(ioctl(tracker, CKPT_IOC_COLLECT, &collect) == 0);
+	require(collect.out_walk_end == collect.end);
+	for (size_t i = 0; i < collect.out_count; i++) {
+		require(!i || vec[i - 1].end <= vec[i].start);
+		stack |= vec[i].start <= (uintptr_t)&stack && (uintptr_t)&stack < vec[i].end;
+	}
+	require(stack);
+}
+
+/* What was armed and then could not be copied out is reported again. */
+static void bad_vector(void)
+{
+	struct mapping map = map_anon(8);
+	struct ckpt_collect collect = { .size = sizeof(collect), .start = (uintptr_t)map.start,
+		.end = (uintptr_t)map.start + 8 * PAGE, .vec = 16, .vec_len = 8 };
+	uint64_t before;
+
+	write_page(map, 1);
+	expect_written(map, "1-2 wp");
+	before = generation;
+	write_page(map, 5);
+	require_error(EFAULT, ioctl(tracker, CKPT_IOC_COLLECT, &collect));
+	expect_written(map, "1-2 wp, 5-6 wp");
+	require(generation != before);
+	unmap(map);
+}
+
+int main(void)
+{
+	tracker = tracker_of(getpid());
+	anonymous();
+	protection();
+	growing();
+	private_file();
+	shared();
+	transparent_huge();
+	moved_table();
+	huge_table_fs();
+	user_fault();
+	referenced();
+	after_fork();
+	swapped();
+	small_vector();
+	whole_address_space();
+	bad_vector();
+	puts("regions: all as expected");
+	return 0;
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "bench.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+void samples_add(struct samples *samples, double value)
+{
+	double *grown = reallocarray(samples->list, samples->count + 1, sizeof(*grown));
+
+	if (!grown) {
+		fputs("ckptbench: out of memory\n", stderr);
+		exit(1);
+	}
+	samples->list = grown;
+	samples->list[samples->count++] = value;
+}
+
+static int compare(const void *one, const void *other)
+{
+	double a = *(const double *)one, b = *(const double *)other;
+
+	return (a > b) - (a < b);
+}
+
+double samples_median(struct samples *samples)
+{
+	size_t half = samples->count / 2;
+
+	if (!samples->count)
+		return 0;
+	qsort(samples->list, samples->count, sizeof(*samples->list), compare);
+	return samples->count % 2 ? samples->list[half]
+				  : (samples->list[half - 1] + samples->list[half]) / 2;
+}
+
+double samples_min(const struct samples *samples)
+{
+	double min = samples->count ? samples->list[0] : 0;
+
+	for (size_t i = 1; i < samples->count; i++)
+		min = samples->list[i] < min ? samples->list[i] : min;
+	return min;
+}
+
+double samples_max(const struct samples *samples)
+{
+	double max = 0;
+
+	for (size_t i = 0; i < samples->count; i++)
+		max = samples->list[i] > max ? samples->list[i] : max;
+	return max;
+}
+
+void samples_free(struct samples *samples)
+{
+	free(samples->list);
+	*samples = (struct samples){ 0 };
+}
+
+int64_t bench_now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000ll + now.tv_nsec / 1000;
+}
+
+static void row_json(struct table *table, const char *name, struct samples *samples, double ratio)
+{
+	printf("%s\n  {\"what\": \"%s\", \"unit\": \"%s\", \"median\": %.4g, \"min\": %.4g, \"max\": %.4g, "
+	       "\"runs\": %zu, \"ratio\": %.4g}", table->begun ? "," : "[", name, table->unit,
+	       samples_median(samples), samples_min(samples), samples_max(samples), samples->count,
+	       ratio);
+}
+
+void table_row(struct table *table, const char *name, struct samples *samples)
+{
+	double median = samples_median(samples), ratio;
+
+	if (!table->begun)
+		table->first = median;
+	ratio = table->first > 0 ? median / table->first : 0;
+	if (table->json) {
+		row_json(table, name, samples, ratio);
+	} else {
+		if (!table->begun)
+			printf("%-44s %12s %12s %12s %6s %8s\n", table->unit, "median", "min", "max",
+			       "runs", "ratio");
+		printf("%-44s %12.3f %12.3f %12.3f %6zu %8.2f\n", name, median, samples_min(samples),
+		       samples_max(samples), samples->count, ratio);
+	}
+	table->begun = true;
+	fflush(stdout);
+}
+
+void table_end(struct table *table)
+{
+	if (table->json)
+		puts(table->begun ? "\n]" : "[]");
+}

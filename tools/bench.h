@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The benchmarks of ckptbench, and what they share: repeated figures and one table style. */
+#ifndef CKPT_BENCH_H
+#define CKPT_BENCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+int bench_track(int argc, char **argv);
+int bench_dump(int argc, char **argv);
+
+/* One figure, measured several times. */
+struct samples {
+	double *list;
+	size_t count;
+};
+
+void samples_add(struct samples *samples, double value);
+double samples_median(struct samples *samples);
+double samples_min(const struct samples *samples);
+double samples_max(const struct samples *samples);
+void samples_free(struct samples *samples);
+
+int64_t bench_now_us(void);
+
+/* Rows are printed as they come; ratio: of the row's median to the first row's. */
+struct table {
+	bool json;
+	bool begun;
+	double first;
+	const char *unit;
+};
+
+void table_row(struct table *table, const char *name, struct samples *samples);
+void table_end(struct table *table);
+
+#endif
