@@ -24,6 +24,7 @@ struct block_codec {
 	ZSTD_DCtx *unzstd;
 	const uint8_t *packed; /* what block_seal() seals: scratch or the caller's plain */
 	uint32_t packed_length;
+	uint32_t scratch_used; /* at most, ever */
 	uint8_t scratch[BLOCK_PLAIN_BYTES];
 };
 
@@ -56,10 +57,10 @@ struct block_codec *block_codec_create(struct compression compression)
 		return NULL;
 	memset(codec, 0, offsetof(struct block_codec, scratch));
 	codec->compression = compression;
-	codec->unzstd = ZSTD_createDCtx();
-	if (compression.method == COMPRESSION_ZSTD)
-		codec->zstd = ZSTD_createCCtx();
-	if (codec->unzstd && (codec->zstd || compression.method != COMPRESSION_ZSTD))
+	if (compression.method != COMPRESSION_ZSTD)
+		return codec;
+	codec->zstd = ZSTD_createCCtx();
+	if (codec->zstd)
 		return codec;
 	block_codec_destroy(codec);
 	return NULL;
@@ -71,8 +72,14 @@ void block_codec_destroy(struct block_codec *codec)
 		return;
 	ZSTD_freeCCtx(codec->zstd);
 	ZSTD_freeDCtx(codec->unzstd);
-	seal_wipe(codec->scratch, sizeof(codec->scratch));
+	seal_wipe(codec->scratch, codec->scratch_used);
 	free(codec);
+}
+
+static void scratch_use(struct block_codec *codec, uint32_t length)
+{
+	if (codec->scratch_used < length)
+		codec->scratch_used = length;
 }
 
 /* The packed length, or 0 when it would not be a 16th less than the content. */
@@ -101,6 +108,7 @@ void block_pack(struct block_codec *codec, struct block_header *header, uint8_t 
 	codec->packed = packed ? codec->scratch : plain;
 	if (packed)
 		memcpy(codec->scratch + packed, plain + header->content_length, hashes);
+	scratch_use(codec, header->content_length + hashes);
 	header->method = packed ? codec->compression.method : COMPRESSION_NONE;
 	codec->packed_length = (packed ? packed : header->content_length) + hashes;
 	header->sealed_length = codec->packed_length + SEAL_TAG_BYTES;
@@ -182,24 +190,31 @@ int block_parse(const uint8_t header_bytes[BLOCK_HEADER_BYTES], struct block_hea
 	return seal_supported(header->algorithm);
 }
 
-static bool unpack(struct block_codec *codec, const struct block_header *header, uint32_t packed,
-		   uint8_t *plain)
+static int unpack_zstd(struct block_codec *codec, uint32_t packed, uint8_t *plain,
+		       uint32_t length)
+{
+	if (!codec->unzstd)
+		codec->unzstd = ZSTD_createDCtx();
+	if (!codec->unzstd)
+		return -ENOMEM;
+	return ZSTD_decompressDCtx(codec->unzstd, plain, length, codec->scratch, packed) == length ?
+		0 : -EBADMSG;
+}
+
+static int unpack(struct block_codec *codec, const struct block_header *header, uint32_t packed,
+		  uint8_t *plain)
 {
 	uint32_t length = header->content_length;
 
-	switch (header->method) {
-	case COMPRESSION_NONE:
-		if (packed == length)
-			memcpy(plain, codec->scratch, length);
-		return packed == length;
-	case COMPRESSION_LZ4:
+	if (header->method == COMPRESSION_ZSTD)
+		return unpack_zstd(codec, packed, plain, length);
+	if (header->method == COMPRESSION_LZ4)
 		return LZ4_decompress_safe((char *)codec->scratch, (char *)plain, packed,
-					   length) == (int)length;
-	case COMPRESSION_ZSTD:
-		return ZSTD_decompressDCtx(codec->unzstd, plain, length, codec->scratch, packed) ==
-		       length;
-	}
-	return false;
+					   length) == (int)length ? 0 : -EBADMSG;
+	if (packed != length)
+		return -EBADMSG;
+	memcpy(plain, codec->scratch, length);
+	return 0;
 }
 
 static bool hashes_agree(const struct block_header *header, const uint8_t *plain)
@@ -232,6 +247,7 @@ int block_open(struct block_codec *codec, const struct sealer *sealer, uint64_t 
 	*reason = "has another length than its place";
 	if (block_stored(header) != length)
 		return -EBADMSG;
+	scratch_use(codec, header->sealed_length - SEAL_TAG_BYTES);
 	*reason = "does not open with the job's key";
 	err = sealer_open(sealer, header->algorithm, offset, stored, BLOCK_HEADER_BYTES,
 			  stored + BLOCK_HEADER_BYTES, header->sealed_length, codec->scratch);
@@ -240,8 +256,9 @@ int block_open(struct block_codec *codec, const struct sealer *sealer, uint64_t 
 	hashes = header->pages * BLOCK_HASH_BYTES;
 	packed = header->sealed_length - SEAL_TAG_BYTES - hashes;
 	*reason = "does not unpack";
-	if (!unpack(codec, header, packed, plain))
-		return -EBADMSG;
+	err = unpack(codec, header, packed, plain);
+	if (err)
+		return err;
 	memcpy(plain + header->content_length, codec->scratch + packed, hashes);
 	*reason = "has a page whose content hash is wrong";
 	return hashes_agree(header, plain) ? 0 : -EBADMSG;

@@ -88,6 +88,7 @@ void block_seal(struct block_codec *codec, const struct sealer *sealer,
 /*
  * Opens the block that was read from the offset; plain gets content and hashes.  A damaged one gives
  * -EBADMSG and *reason, words that complete "the block ...".  -ENOTSUP: wants AES.
+ * -ENOMEM.
  */
 int block_open(struct block_codec *codec, const struct sealer *sealer, uint64_t offset,
 	       const uint8_t *stored, size_t length, struct block_header *header, uint8_t *plain,

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,13 +149,26 @@ void job_want_leave(struct job *job)
 	job_want(job, &job->want_leave);
 }
 
+/* What a terminal would send to all of its foreground goes to the job's whole process group. */
+static bool is_terminal_signal(int number)
+{
+	return number == SIGINT || number == SIGQUIT || number == SIGHUP || number == SIGTSTP ||
+	       number == SIGWINCH || number == SIGCONT;
+}
+
 int job_signal(struct job *job, int number)
 {
-	int ret;
+	int ret = -ESRCH;
 
 	pthread_mutex_lock(&job->lock);
-	ret = job->root_pidfd < 0 ? -ESRCH
-	      : syscall(SYS_pidfd_send_signal, job->root_pidfd, number, NULL, 0) ? -errno : 0;
+	if (job->root_pidfd >= 0) {
+		int probe = is_terminal_signal(number) ? 0 : number;
+
+		ret = syscall(SYS_pidfd_send_signal, job->root_pidfd, probe, NULL, 0) ? -errno : 0;
+		/* The root task leads a session, so its pid is the group's. */
+		if (ret == 0 && probe == 0)
+			ret = kill(-job->root_pid, number) ? -errno : 0;
+	}
 	pthread_mutex_unlock(&job->lock);
 	return ret;
 }

@@ -32,8 +32,10 @@ int job_write_record(struct job *job, struct problem *problem)
 
 	snprintf(path, sizeof(path), "%s/job.json", job->directory);
 	snprintf(fresh, sizeof(fresh), "%s.new", path);
-	if (proc_boot_id(boot) || proc_start_time(job->launch.init_pid, &start_time))
-		return problem_set(problem, ESRCH, "the job's first process is gone");
+	if (proc_boot_id(boot))
+		return problem_set(problem, EIO, "cannot read this boot's identity");
+	/* A short program may have ended by now: then there is no start time, and nothing to take up. */
+	proc_start_time(job->launch.init_pid, &start_time);
 	record = json_pack("{s:O, s:s, s:i, s:I, s:s, s:s, s:I, s:O}", "facts", job->facts, "boot", boot,
 			   "init_pid", job->launch.init_pid, "init_start", (json_int_t)start_time,
 			   "cgroup", job->reader.cgroup, "parent_cgroup", job->parent_cgroup,

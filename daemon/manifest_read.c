@@ -21,6 +21,7 @@ struct body {
 	uint8_t *buffer;
 	uint8_t *plain;
 	uint32_t filled;
+	uint32_t used; /* bytes of plain, at most, ever */
 	uint32_t at;
 	uint64_t offset; /* of the next block */
 	bool last;       /* plain is of the last block */
@@ -62,6 +63,7 @@ static int body_next_block(struct body *body)
 	body->offset += stored;
 	body->last = header.last;
 	body->filled = header.content_length;
+	body->used = body->filled > body->used ? body->filled : body->used;
 	body->at = 0;
 	if (body->last != (body->offset == body->object.length))
 		return body_damaged(body, "its last block is not at its end");
@@ -136,7 +138,7 @@ static void body_close(struct body *body)
 	object_close(&body->object);
 	block_codec_destroy(body->codec);
 	if (body->plain)
-		seal_wipe(body->plain, BLOCK_PLAIN_BYTES);
+		seal_wipe(body->plain, body->used);
 	free(body->buffer);
 	free(body->plain);
 }

@@ -124,10 +124,11 @@ int write_at(int fd, const void *data, size_t length, uint64_t offset)
 	return 0;
 }
 
+/* A term that is being taken is not there yet: what is left of it belongs to the term before. */
 static int create_unfinished(struct object_writer *writer)
 {
-	struct object_id id = { .kind = OBJECT_UNFINISHED, .term = writer->id.term,
-				.instance = store_instance() };
+	struct object_id id = { .kind = OBJECT_UNFINISHED, .instance = store_instance(),
+				.term = writer->id.term - (writer->id.kind == OBJECT_TERM) };
 	int err;
 
 	do {
@@ -385,6 +386,9 @@ static int block_problem(struct object_reader *reader, int err, uint64_t offset,
 		return problem_set(problem, ENOTSUP,
 				   "%s/%s is sealed with AES-256-GCM, and this node's CPU has no AES "
 				   "instructions: use a node with them", reader->store->path,
+				   reader->name);
+	if (err == -ENOMEM)
+		return problem_set(problem, ENOMEM, "no memory to read %s/%s", reader->store->path,
 				   reader->name);
 	return store_damaged(reader->store, problem, reader->name, "the block at %llu %s",
 			     (unsigned long long)offset, reason);

@@ -106,7 +106,7 @@ static int term_read(struct store *store, uint64_t number, struct term *term,
 static int server_time(struct store *store, uint64_t term, int64_t *now_ns,
 		       struct problem *problem)
 {
-	struct object_id id = { .kind = OBJECT_TERM, .term = term };
+	struct object_id id = { .kind = OBJECT_MANIFEST, .term = term };
 	struct object_writer writer;
 	struct stat stat = { 0 };
 	int err = object_create(&writer, store, &id, problem);
@@ -261,7 +261,8 @@ int store_take_term(struct store *store, const struct term *previous, const char
 		err = store_enter(store, &caller, problem);
 	if (!err)
 		err = term_write(store, &id, &term, problem);
-	if (err == -EEXIST)
+	/* ENOENT: the owner that was faster has cleaned up what we were writing. */
+	if (err == -EEXIST || (err == -ENOENT && store_check_term(store, id.term - 1, NULL) == -ESTALE))
 		return term_lost(store, id.term, problem);
 	if (err)
 		return err;

@@ -465,7 +465,7 @@ static struct stream_buffer *buffer_create(void)
 
 static void buffer_destroy(struct stream_buffer *buffer)
 {
-	seal_wipe(buffer->plain, BLOCK_PLAIN_BYTES);
+	seal_wipe(buffer->plain, buffer->used);
 	free(buffer->plain);
 	free(buffer->sealed);
 	free(buffer);
@@ -519,6 +519,14 @@ static int placements_grow(struct stream *stream)
 	return 0;
 }
 
+static void buffer_use(struct stream_buffer *buffer)
+{
+	uint32_t used = buffer->header.content_length + buffer->header.pages * BLOCK_HASH_BYTES;
+
+	if (buffer->used < used)
+		buffer->used = used;
+}
+
 int stream_send(struct stream *stream, struct stream_buffer *buffer, uint32_t *number)
 {
 	int err;
@@ -529,6 +537,7 @@ int stream_send(struct stream *stream, struct stream_buffer *buffer, uint32_t *n
 		fail_locked(stream, err, "get memory to write");
 		queue_push(&stream->free, buffer);
 	} else {
+		buffer_use(buffer);
 		*number = buffer->number = stream->count++;
 		stream->outstanding++;
 		queue_push(&stream->work, buffer);
@@ -540,6 +549,7 @@ int stream_send(struct stream *stream, struct stream_buffer *buffer, uint32_t *n
 
 void stream_return(struct stream *stream, struct stream_buffer *buffer)
 {
+	buffer->used = BLOCK_PLAIN_BYTES; /* how much of it, only the owner knows */
 	pthread_mutex_lock(&stream->lock);
 	queue_push(&stream->free, buffer);
 	pthread_mutex_unlock(&stream->lock);

@@ -27,6 +27,7 @@ struct stream_buffer {
 	uint32_t number;
 	uint32_t stored;
 	uint32_t written;
+	uint32_t used; /* bytes of plain, at most, ever */
 	uint64_t offset;
 };
 

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -70,12 +71,15 @@ static inline void remove_tree(const char *path)
 
 static inline int directory_create(void **state)
 {
-	strcpy(directory, "/tmp/ckpt-test-XXXXXX");
+	const char *where = getenv("CKPT_TEST_DIRECTORY"); /* tmpfs unless set: fsync costs nothing */
+
+	snprintf(directory, sizeof(directory), "%s/ckpt-test-XXXXXX", where ? where : "/dev/shm");
 	options.uid = geteuid();
 	options.gid = getegid();
 	options.compress = "zstd:1";
 	options.buffer_bytes = 8 << 20;
 	cluster_key[0] = 1;
+	log_set_level(LOG_ERR);
 	fault_arm(NULL);
 	return mkdtemp(directory) ? 0 : -1;
 }
@@ -83,6 +87,7 @@ static inline int directory_create(void **state)
 static inline int directory_remove(void **state)
 {
 	fault_arm(NULL);
+	umount2(directory, MNT_DETACH); /* what a test that failed left */
 	remove_tree(directory);
 	return 0;
 }
@@ -97,7 +102,7 @@ static inline struct store *open_store(void)
 
 static inline const char *object_path(const char *name)
 {
-	static char path[256];
+	static char path[400];
 
 	snprintf(path, sizeof(path), "%s/%s/%s", directory, JOB, name);
 	return path;
@@ -115,7 +120,10 @@ static inline struct term take_term(struct store *store, const char *base)
 /* ---- the model ---- */
 
 #define MODEL_SPACES 3
+#define MODEL_FILE_MAX (MODEL_PAGES * 300)
+#ifndef MODEL_PAGES
 #define MODEL_PAGES 2048
+#endif
 
 struct model {
 	uint32_t seeds[MODEL_SPACES][MODEL_PAGES]; /* 0: not held, 1: zero */
@@ -231,7 +239,7 @@ static inline void model_change(struct model *model, uint64_t *state, unsigned i
 			model->seeds[space][i] = gone ? 0 : random_seed(state);
 	}
 	model->file_seed = random_seed(state);
-	model->file_bytes = next_random(state) % 700000;
+	model->file_bytes = next_random(state) % MODEL_FILE_MAX;
 }
 
 struct checker {
