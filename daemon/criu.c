@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -180,6 +181,36 @@ static int check_name(pid_t pid, const char *where, const char *name, struct pro
 	return 0;
 }
 
+/* Whether it is connected: CRIU saves TCP sockets that listen or are closed, and no other ones. */
+static bool tcp_connected(pid_t pid, const char *table, unsigned long inode)
+{
+	char path[64], line[512];
+	cleanup_fclose FILE *file = NULL;
+	unsigned long found;
+	unsigned int state;
+
+	snprintf(path, sizeof(path), "/proc/%d/net/%s", pid, table);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "%*u: %*s %*s %x %*s %*s %*s %*u %*u %lu", &state, &found) == 2 &&
+		    found == inode)
+			return state != TCP_LISTEN && state != TCP_CLOSE;
+	return false;
+}
+
+static int check_socket(pid_t pid, const char *descriptor, const char *name, struct problem *problem)
+{
+	unsigned long inode;
+
+	if (sscanf(name, "socket:[%lu]", &inode) != 1 ||
+	    (!tcp_connected(pid, "tcp", inode) && !tcp_connected(pid, "tcp6", inode)))
+		return 0;
+	return problem_set(problem, ENOTSUP, "process %d has a TCP connection (descriptor %s), which cannot "
+			   "move to another node: it can be saved while there is none. A program with Open "
+			   "MPI that runs without mpirun makes none with OMPI_MCA_ess_singleton_isolated=1",
+			   pid, descriptor);
+}
+
 static int check_descriptors(pid_t pid, struct problem *problem)
 {
 	char path[64], name[256], where[300];
@@ -197,6 +228,8 @@ static int check_descriptors(pid_t pid, struct problem *problem)
 		name[n] = '\0';
 		snprintf(where, sizeof(where), "descriptor %s,", entry->d_name);
 		ret = check_name(pid, where, name, problem);
+		if (ret == 0)
+			ret = check_socket(pid, entry->d_name, name, problem);
 	}
 	if (dir)
 		closedir(dir);
@@ -365,6 +398,12 @@ int criu_restore_start(struct criu_run *run, const struct criu_job *job, struct 
 	return start(run, job, &command, -1, true, problem);
 }
 
+/* What CRIU calls an error and goes on: its socket to us is no TCP; an iptables that is missing. */
+static bool is_noise(const char *error)
+{
+	return strstr(error, "TCP_CORK") || strstr(error, "TCP_NODELAY") || strstr(error, "exited, status=");
+}
+
 /* The first and the last lines that CRIU calls errors. */
 static void read_errors(const struct criu_job *job, const char *log, char *text, size_t bytes)
 {
@@ -379,7 +418,7 @@ static void read_errors(const struct criu_job *job, const char *log, char *text,
 	while (file && fgets(line, sizeof(line), file)) {
 		char *error = strstr(line, "Error (");
 
-		if (!error)
+		if (!error || is_noise(error))
 			continue;
 		line[strcspn(line, "\n")] = '\0';
 		if (lines++ < 3 && used < bytes)

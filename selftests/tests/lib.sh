@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+# What the tests share that run ckptd and jobs in a guest. Sourced, as root: . /usr/lib/ckpt/tests/lib.sh
+#
+# A test is a script of cases: `try NAME FUNCTION` runs one and prints "ok NAME" or "not ok NAME" with what the function
+# printed and what ckptd logged; `finish` then is the test's status. A case starts with no job and no ckptd and an empty
+# store; whatever it leaves running is ended after it. In a case each command must succeed (set -e).
+
+tests=/usr/lib/ckpt/tests
+workload=$tests/workload
+store=${store:-/tmp/store}
+job_dir=${job_dir:-/home/scientist/job}       # working directory of jobs; their output is out and err in it
+log=/tmp/ckptd.log
+config=/etc/ckpt/ckptd.conf
+mark="a value with 'quotes' and  blanks"
+failed=0
+
+# --- waiting: for an event, and not for ever ---
+
+await() { # WHAT SECONDS COMMAND…
+	await_what=$1
+	await_left=$(($2 * 10))
+	shift 2
+	while ! "$@" >/dev/null 2>&1; do
+		if [ $await_left -le 0 ]; then
+			echo "waited in vain for: $await_what"
+			return 1
+		fi
+		await_left=$((await_left - 1))
+		sleep 0.1
+	done
+}
+
+ended() { ! kill -0 "$1" 2>/dev/null; } # PID
+
+# The exit status of a child of this shell that must end in time.
+await_status() { # SECONDS PID
+	await "the end of process $2" "$1" zombie_or_gone "$2" || return 124
+	wait "$2"
+}
+
+zombie_or_gone() { # PID
+	! grep -q '^State:[[:space:]]*[^ZX]' "/proc/$1/status" 2>/dev/null
+}
+
+# --- ckptd ---
+
+configure() { # [KEY = VALUE of the class 'test']…
+	mkdir -p "$(dirname $config)" "$store"
+	[ -e /etc/ckpt/key ] || (umask 077 && head -c 32 /dev/urandom >/etc/ckpt/key)
+	chmod 1777 "$store"
+	{
+		echo "[daemon]"
+		echo "imds_endpoint = ${imds_endpoint:-off}"
+		echo "imds_poll = 1s"
+		echo "criu = ${criu:-criu}"
+		echo "[class test]"
+		echo "store = $store"
+		echo "epoch_interval = 1s"
+		echo "checkpoint_interval = 0"
+		for line; do echo "$line"; done
+	} >$config
+}
+
+# Its pid is in /tmp/ckptd.pid.
+ckptd_start() { # [VARIABLE=VALUE]…
+	env "$@" ckptd >>$log 2>&1 </dev/null &
+	echo $! >/tmp/ckptd.pid
+	await "ckptd to answer" 60 ckptd_answers
+}
+
+ckptd_answers() { ckptctl status || ended "$(cat /tmp/ckptd.pid)"; }
+
+ckptd_stop() { # [SIGNAL]
+	kill "-${1:-TERM}" "$(cat /tmp/ckptd.pid)"
+	await "ckptd's end" 60 zombie_or_gone "$(cat /tmp/ckptd.pid)"
+	wait "$(cat /tmp/ckptd.pid)" || :
+}
+
+ckptd_restart() { # [VARIABLE=VALUE]…
+	ckptd_stop
+	ckptd_start "$@"
+}
+
+logged() { grep -q -- "$1" $log; } # PATTERN
+
+# --- jobs ---
+
+as_scientist() {
+	setpriv --reuid scientist --regid scientist --init-groups --reset-env env "WORKLOAD_MARK=$mark" "$@"
+}
+
+# `ckptctl run` as scientist in the background, its output is added to out and err; its pid is in $run.
+run_start() { # [OPTION…] -- COMMAND…
+	mkdir -p "$job_dir"
+	chown scientist: "$job_dir"
+	cd "$job_dir"
+	as_scientist ckptctl run --class test "$@" >>out 2>>err </dev/null &
+	run=$!
+}
+
+run_ends() { # STATUS [SECONDS]
+	status=0
+	await_status "${2:-90}" "$run" || status=$?
+	if [ $status != "$1" ]; then
+		echo "ckptctl run ended with $status, expected $1"
+		return 1
+	fi
+}
+
+# A number of the one job that there is.
+field() { # KEY
+	ckptctl status --json | sed -n "s/^ *\"$1\": \([0-9]*\),*\$/\1/p" | head -n 1
+}
+
+field_is_least() { # KEY NUMBER
+	found=$(field "$1")
+	[ -n "$found" ] && [ "$found" -ge "$2" ]
+}
+
+job_state() { ckptctl status --json | sed -n 's/^ *"state": "\(.*\)".*/\1/p' | head -n 1; }
+
+job_runs() { [ "$(job_state)" = running ]; }
+
+steps() { # [FILE]: how many steps its output tells
+	grep -c '^step ' "${1:-$job_dir/out}"
+}
+
+steps_are_least() { [ "$(steps "$2")" -ge "$1" ]; } # NUMBER [FILE]
+
+progress() { # NUMBER: that many further steps
+	await "$1 more steps" 90 steps_are_least $(($(steps "$job_dir/out") + $1)) "$job_dir/out"
+}
+
+# Steps 1 to N once each and in order, and then "ok": nothing lost, nothing doubled.
+check_output() { # FILE
+	awk '
+		/^step / { if ($2 != ++step) { print "line " NR ": expected step " step ", found " $0; exit 1 } next }
+		/^ok /   { if (ok++) { print "line " NR ": a second " $0; exit 1 } next }
+		{ print "line " NR ": " $0; exit 1 }
+		END { if (!ok) print "no ok after step " step; exit !ok }
+	' "$1"
+}
+
+# The same as if it had never been interrupted.
+check_digest() { # FILE MODE [OPTION…]
+	found=$(tail -n 1 "$1")
+	count=$(steps "$1")
+	shift
+	install -d -o scientist /tmp/reference
+	expected=$(cd /tmp/reference && as_scientist "$workload" "$@" --steps "$count" --pause-ms 0 | tail -n 1)
+	if [ "$found" != "$expected" ]; then
+		echo "uninterrupted: $expected"
+		echo "found:         $found"
+		return 1
+	fi
+}
+
+# Of a job that has ended.
+check_no_trace() {
+	await "ckptd to forget the job" 30 no_jobs
+	left=$(find "$store" -mindepth 1; find /var/lib/ckpt/jobs /sys/fs/cgroup -mindepth 1 -name '*1000-*')
+	if [ -n "$left" ]; then
+		echo "left behind: $left"
+		return 1
+	fi
+}
+
+no_jobs() { ckptctl status --json | grep -q '"jobs": \[\]'; }
+
+# --- cases ---
+
+# What a case may have left: jobs, which outlive ckptd, and ckptd.
+clean_up() {
+	for cgroup in $(find /sys/fs/cgroup -mindepth 1 -type d -name '*1000-*'); do
+		while read -r pid; do echo "$pid"; done <"$cgroup/cgroup.procs" | xargs -r kill -9 2>/dev/null
+		echo 0 >"$cgroup/cgroup.freeze"
+	done
+	[ ! -e /tmp/ckptd.pid ] || kill -9 "$(cat /tmp/ckptd.pid)" 2>/dev/null
+	for pid in $(pgrep -x 'ckptctl|ckpt-init|ckptd-criu'); do kill -9 "$pid"; done
+	for cgroup in $(find /sys/fs/cgroup -mindepth 1 -type d -name '*1000-*'); do
+		await "the cgroup's end" 10 rmdir "$cgroup"
+	done
+	cd /
+	mountpoint -q "$store" && umount -l "$store"
+	rm -rf "$store" "$job_dir" /var/lib/ckpt/jobs /run/ckpt /tmp/ckptd.pid $log
+}
+
+try() { # NAME FUNCTION
+	clean_up >/dev/null 2>&1
+	try_begin=$(cut -d. -f1 /proc/uptime)
+	# Not in a condition: there set -e would not hold.
+	set +e
+	(
+		set -e
+		"$2"
+	) >/tmp/case 2>&1
+	try_status=$?
+	set -e
+	if [ $try_status = 0 ]; then
+		echo "ok $1 ($(($(cut -d. -f1 /proc/uptime) - try_begin)) s)"
+	else
+		failed=1
+		echo "not ok $1"
+		tell | sed 's/^/    /'
+	fi
+}
+
+tell() {
+	cat /tmp/case
+	for file in "$job_dir/err" "$log"; do
+		[ ! -s "$file" ] || { echo "$file:"; tail -n 40 "$file"; }
+	done
+	[ ! -s "$job_dir/out" ] || { echo "out ends with:"; tail -n 3 "$job_dir/out"; }
+	ckptctl status --json 2>&1
+}
+
+finish() {
+	clean_up >/dev/null 2>&1
+	exit $failed
+}

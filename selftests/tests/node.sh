@@ -1,0 +1,112 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Usage: node.sh NAME PHASE	One boot of a node, for nodes.sh and power_loss.sh. /share is the storage that nodes share;
+#				each line of /share/jobs is a mode of workload with its options: a job.
+#	interrupt	the jobs begin or go on, an interruption is announced, they are saved
+#	commit		they begin or go on, until each has a checkpoint and has gone on from it
+#	end		they go on and end; everything is checked
+# Prints "node: done" at the end of the phase and then stands still until the power goes.
+set -eu
+name=$1
+phase=$2
+store=/share/store
+. "${0%/*}/lib.sh"
+
+each_job() { # FUNCTION: called in the job's directory with $mode, $options and $job_dir set
+	while read -r mode options; do
+		job_dir=/share/$mode
+		mkdir -p "$job_dir"
+		cd "$job_dir"
+		"$1"
+	done </share/jobs
+}
+
+job_start() {
+	# shellcheck disable=SC2086 # a list of options
+	run_start --job "$mode" -- "$workload" "$mode" --stop /share/stop $options
+	runs="${runs:-} $run"
+}
+
+jobs_run() { [ "$(ckptctl status --json | grep -c '"state": "running"')" = "$jobs" ]; }
+
+jobs_begin() {
+	ckptd_start
+	each_job job_start
+	await "all jobs to run" 150 jobs_run
+}
+
+runs_end() { # STATUS
+	for run in $runs; do run_ends "$1" 120; done
+}
+
+imds_start() {
+	python3 $tests/imds.py >/tmp/imds &
+	await "the mock of the metadata service" 60 grep -q ready /tmp/imds
+	imds_endpoint=http://127.0.0.1:$(sed 's/.* //' /tmp/imds)
+}
+
+imds_say() { # JSON
+	python3 -c 'import sys, urllib.request as u
+u.urlopen(u.Request(sys.argv[1] + "/control", sys.argv[2].encode(), method="PUT"))' "$imds_endpoint" "$1"
+}
+
+go_on() { progress "$((3 + $(date +%s) % 20))"; }
+
+phase_interrupt() {
+	imds_start
+	configure
+	jobs_begin
+	each_job go_on
+	imds_say '{"action": "terminate", "action_in": 120}'
+	runs_end 75
+	logged "EC2 will terminate this instance"
+	echo "$name" >>/share/left
+}
+
+have_checkpoints() { [ "$(ckptctl status --json | grep -c '"checkpoints": [1-9]')" = "$jobs" ]; }
+
+phase_commit() {
+	configure "checkpoint_interval = 10s"
+	jobs_begin
+	await "a checkpoint of each job" 120 have_checkpoints
+	each_job go_on
+	echo "$name" >>/share/left
+}
+
+check_job() {
+	test "$(grep -c 'goes on from checkpoint' err)" = "$(wc -l </share/left)"
+	check_output out
+	# shellcheck disable=SC2086 # a list of options
+	check_digest out "$mode" $options
+}
+
+phase_end() {
+	configure
+	jobs_begin
+	each_job go_on
+	touch /share/stop
+	runs_end 0
+	each_job check_job
+	check_no_trace
+}
+
+echo "$name" >/proc/sys/kernel/hostname
+[ -e /share/key ] || (umask 077 && head -c 32 /dev/urandom >/share/key)
+mkdir -p /etc/ckpt
+install -m 600 /share/key /etc/ckpt/key
+jobs=$(wc -l </share/jobs)
+
+set +e
+(
+	set -e
+	"phase_$phase"
+) >/tmp/case 2>&1
+status=$?
+if [ $status != 0 ]; then
+	each_job tell
+	echo "node: $phase failed on $name"
+	exit 1
+fi
+cat /tmp/case
+echo "node: done"
+exec sleep 1000

@@ -1,0 +1,70 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# DESCRIPTION: every kind of job is saved by a drain and goes on from there as if nothing had been
+# KERNELS: criu
+# RUN: guest
+# Usage: roundtrip.sh [KIND…]	(all)
+set -eu
+. "${0%/*}/lib.sh"
+
+# One job: run, drain, run again, end. check is called with the output file.
+round_trip() { # CHECK COMMAND…
+	check=$1
+	shift
+	configure
+	ckptd_start
+	run_start -- "$@"
+	await "two epochs" 60 field_is_least epochs 2
+	progress 3
+	ckptctl drain
+	run_ends 75
+	grep -q 'the job is saved' err
+	saved=$(steps out)
+	ckptd_restart
+	run_start -- "$@"
+	await "the restore" 60 grep -q "goes on from checkpoint" err
+	progress 5
+	await "an epoch after the restore" 60 field_is_least epochs 2
+	touch stop
+	run_ends 0
+	test "$(steps out)" -gt "$saved"
+	"$check" out
+	check_no_trace
+}
+
+check_workload() { # FILE
+	check_output "$1"
+	check_digest "$1" "$mode" --arena-mib 8
+}
+
+workload_trip() {
+	round_trip check_workload "$workload" "$mode" --stop stop --arena-mib 8
+}
+
+check_matrix() { # FILE
+	check_output "$1"
+	python3 $tests/matrix.py --steps "$(steps "$1")" >/tmp/reference.out
+	tail -n 1 "$1" | diff /tmp/reference.out -
+}
+
+matrix_trip() {
+	round_trip check_matrix python3 $tests/matrix.py --stop stop
+}
+
+# Processes come and go all the time, and a pipe is always there.
+pipeline_trip() {
+	# shellcheck disable=SC2016 # for the job's shell
+	round_trip check_output sh -c '
+		i=0
+		while [ ! -e stop ]; do i=$((i + 1)); echo $i; sleep 0.05; done |
+			while read -r line; do echo "step $line"; done
+		echo ok pipeline'
+}
+
+for kind in ${*:-memory threads tree shared files matrix pipeline}; do
+	case $kind in
+	matrix | pipeline) try "$kind" "${kind}_trip" ;;
+	*) mode=$kind && try "$kind" workload_trip ;;
+	esac
+done
+finish
