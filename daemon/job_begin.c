@@ -371,13 +371,17 @@ static int latest_map(struct job *job, struct problem *problem)
 	free_names(names, count);
 	if (ret)
 		return ret;
-	if (manifest->term == job->reader.term.number)
+	if (manifest->term == job->reader.term.number) {
 		job->sequence = manifest->sequence;
+		/* ckptd died between the commit and the end of the job. */
+		if (manifest->final)
+			ret = -EALREADY;
+	}
 	pagemap_destroy(job->reader.map);
 	job->reader.map = manifest->map;
 	manifest->map = NULL;
 	manifest_free(manifest);
-	return 0;
+	return ret;
 }
 
 static int adopt(struct job *job, struct problem *problem)
@@ -396,10 +400,10 @@ static int adopt(struct job *job, struct problem *problem)
 		return -ESTALE;
 	if (ret == 0)
 		job->reader.term = term;
-	if (ret == 0 && job_init_gone(job))
-		return -ESRCH;
 	if (ret == 0)
 		ret = latest_map(job, problem);
+	if (ret == 0 && job_init_gone(job))
+		return -ESRCH;
 	/* The map says what was stored, the full first collect what is there. */
 	if (ret == 0)
 		ret = tasks_adopt(&job->reader.tasks, job->reader.cgroup, problem);
@@ -428,6 +432,8 @@ enum outcome job_adopt_until(struct job *job)
 			return OUTCOME_LOST;
 		if (ret == -ESRCH)
 			return OUTCOME_EXITED;
+		if (ret == -EALREADY)
+			return OUTCOME_INTERRUPTED;
 		log_warn("%s: cannot be taken up yet, it runs on without checkpoints: %s", job->id,
 			 problem.text);
 		job_set_status(job, "problem", json_string(problem.text));

@@ -19,6 +19,8 @@
 
 /* Time after which a failed final checkpoint is tried again. */
 #define FINAL_RETRY_MS 3000
+/* Until a killed job must be gone. */
+#define KILL_TIMEOUT_MS 30000
 /* Epochs that come closer than this cost more than they save. */
 #define SHORTEST_EPOCH_MS 1000
 
@@ -204,17 +206,19 @@ static int run_checkpoint(struct job *job, bool final, struct problem *problem)
 
 void job_kill_init(struct job *job)
 {
-	struct problem problem;
 	struct pollfd gone = { .fd = job->launch.init_pidfd, .events = POLLIN };
 
 	if (job->launch.init_pidfd < 0)
 		return;
+	/*
+	 * With its PID 1 the kernel kills the whole namespace, also what is frozen.  It must not be
+	 * thawed before: the job would run on for a moment behind its final checkpoint.
+	 */
 	syscall(SYS_pidfd_send_signal, job->launch.init_pidfd, SIGKILL, NULL, 0);
-	/* With its PID 1 the kernel kills the whole namespace, also what is frozen. */
-	if (cgroup_thaw(job->reader.cgroup, &problem))
-		log_warn("%s: %s", job->id, problem.text);
-	while (poll(&gone, 1, 10000) < 0 && errno == EINTR)
+	while (poll(&gone, 1, KILL_TIMEOUT_MS) < 0 && errno == EINTR)
 		;
+	if (!job_init_gone(job))
+		log_err("%s: its processes do not end: they wait for a device or file server", job->id);
 }
 
 static enum outcome after_checkpoint(struct job *job, bool final, int ret,
