@@ -5,19 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
-#include <time.h>
 
-#include "log.h"
+#include "cleanup.h"
 
 #define WINDOW_BYTES (1u << 20)
-
-int64_t clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 int reader_init(struct reader *reader, struct problem *problem)
 {
@@ -32,6 +23,8 @@ int reader_init(struct reader *reader, struct problem *problem)
 void reader_free(struct reader *reader)
 {
 	tasks_free(&reader->tasks);
+	capture_destroy(reader->capture);
+	reader->capture = NULL;
 	free(reader->window);
 	reader->window = NULL;
 	if (reader->map)
@@ -112,6 +105,21 @@ static int pass_task(struct reader *reader, struct packer *packer, struct task *
 	return ret;
 }
 
+static int pass_files(struct reader *reader, struct packer *packer, struct pass_stats *stats,
+		      struct problem *problem)
+{
+	cleanup_free uint64_t *inodes = NULL;
+	struct capture_mapped mapped = { 0 };
+	int ret = tasks_mapped_files(&reader->tasks, &inodes, &mapped.count);
+
+	if (ret)
+		return problem_set(problem, -ret, "out of memory");
+	mapped.inodes = inodes;
+	ret = capture_pass(reader->capture, &mapped, packer, reader->map, &stats->captured, problem);
+	stats->pages_dirty += stats->captured.bytes_read / PAGE_BYTES;
+	return ret;
+}
+
 int reader_pass(struct reader *reader, struct packer *packer, struct pass_stats *stats,
 		struct problem *problem)
 {
@@ -128,8 +136,17 @@ int reader_pass(struct reader *reader, struct packer *packer, struct pass_stats 
 		else
 			pagemap_forget_space(reader->map, SPACE_TASK, (uint64_t)task->inner_pid);
 	}
+	if (ret == 0 && reader->capture)
+		ret = pass_files(reader, packer, stats, problem);
 	stats->ms = clock_ms() - begin;
 	return ret;
+}
+
+void reader_restart(struct reader *reader)
+{
+	tasks_restart_tracking(&reader->tasks);
+	if (reader->capture)
+		capture_restart(reader->capture);
 }
 
 int reader_epoch(struct reader *reader, struct pass_stats *stats, struct problem *problem)
@@ -146,7 +163,7 @@ int reader_epoch(struct reader *reader, struct pass_stats *stats, struct problem
 	if (ret) {
 		packer_abort(packer);
 		if (ret != -ECANCELED)
-			tasks_restart_tracking(&reader->tasks);
+			reader_restart(reader);
 	}
 	stats->ms = clock_ms() - begin;
 	return ret;
