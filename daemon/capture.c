@@ -38,7 +38,7 @@ struct listing {
 	struct catalog catalog;
 	struct memory *memory;
 	size_t memory_space;
-	uint32_t *by_inode; /* numbers of the regular files that are no links, by root and inode */
+	uint32_t *by_inode; /* numbers of the regular files that are no links, by device and inode */
 	size_t file_count;
 };
 
@@ -54,8 +54,9 @@ struct capture {
 };
 
 struct link {
-	uint32_t root;
+	uint32_t root;   /* names in another one are files of their own */
 	uint32_t number; /* + 1, of the entry with the file's first name */
+	uint64_t device;
 	uint64_t inode;
 };
 
@@ -86,15 +87,19 @@ static void listing_clear(struct listing *listing)
 	*listing = (struct listing){ 0 };
 }
 
+static int file_order(uint64_t device, uint64_t inode, const struct catalog_entry *other)
+{
+	if (device != other->device)
+		return device < other->device ? -1 : 1;
+	return inode < other->inode ? -1 : inode > other->inode;
+}
+
 static int inode_order(const void *a, const void *b, void *arg)
 {
 	const struct catalog *catalog = arg;
 	const struct catalog_entry *one = &catalog->entries[*(const uint32_t *)a];
-	const struct catalog_entry *other = &catalog->entries[*(const uint32_t *)b];
 
-	if (one->root != other->root)
-		return one->root < other->root ? -1 : 1;
-	return one->inode < other->inode ? -1 : one->inode > other->inode;
+	return file_order(one->device, one->inode, &catalog->entries[*(const uint32_t *)b]);
 }
 
 static int listing_index(struct listing *listing)
@@ -113,18 +118,18 @@ static int listing_index(struct listing *listing)
 }
 
 /* The file with this inode, whatever it was called; -1: there was none. */
-static int64_t listing_find_inode(const struct listing *listing, uint32_t root, uint64_t inode)
+static int64_t listing_find_inode(const struct listing *listing, const struct catalog_entry *file)
 {
 	size_t low = 0, high = listing->file_count;
 
 	while (low < high) {
 		size_t middle = (low + high) / 2;
-		const struct catalog_entry *entry =
-			&listing->catalog.entries[listing->by_inode[middle]];
+		uint32_t number = listing->by_inode[middle];
+		int order = file_order(file->device, file->inode, &listing->catalog.entries[number]);
 
-		if (entry->root == root && entry->inode == inode)
-			return listing->by_inode[middle];
-		if (entry->root < root || (entry->root == root && entry->inode < inode))
+		if (!order)
+			return number;
+		if (order > 0)
 			low = middle + 1;
 		else
 			high = middle;
@@ -416,7 +421,7 @@ static int take_file(struct pass *pass, int directory, const char *name, struct 
 {
 	struct listing *before = &pass->capture->listing;
 	struct memory *memory = &pass->found.memory[pass->found.catalog.entry_count - 1];
-	int64_t number = listing_find_inode(before, entry->root, entry->inode);
+	int64_t number = listing_find_inode(before, entry);
 	const struct catalog_entry *old = number < 0 ? NULL : &before->catalog.entries[number];
 
 	memory->since_ms = pass->now_ms;
@@ -437,6 +442,8 @@ static int link_order(const void *a, const void *b)
 
 	if (one->root != other->root)
 		return one->root < other->root ? -1 : 1;
+	if (one->device != other->device)
+		return one->device < other->device ? -1 : 1;
 	return one->inode < other->inode ? -1 : one->inode > other->inode;
 }
 
@@ -447,7 +454,7 @@ static int take_link(struct pass *pass, struct catalog_entry *entry)
 
 	if (!link)
 		return pass_no_memory(pass);
-	*link = (struct link){ .root = entry->root, .inode = entry->inode,
+	*link = (struct link){ .root = entry->root, .device = entry->device, .inode = entry->inode,
 			       .number = (uint32_t)pass->found.catalog.entry_count };
 	found = tsearch(link, &pass->links, link_order);
 	if (!found || *found != link)
@@ -512,7 +519,7 @@ static int take_entry(struct pass *pass, int directory, const char *name, const 
 		return pass_no_memory(pass);
 	*entry = (struct catalog_entry){
 		.root = pass->root, .mode = st->st_mode, .uid = st->st_uid, .gid = st->st_gid,
-		.inode = st->st_ino, .modified = st->st_mtim, .changed = st->st_ctim,
+		.device = st->st_dev, .inode = st->st_ino, .modified = st->st_mtim, .changed = st->st_ctim,
 		.size = S_ISREG(st->st_mode) ? (uint64_t)st->st_size : 0, .path = strdup(pass->path),
 	};
 	if (!entry->path)
@@ -540,6 +547,12 @@ static int walk_into(struct pass *pass, int directory, const char *name, unsigne
 	return is_absence(errno) || errno == EACCES ? 0 : pass_fail(pass, errno, "open");
 }
 
+/* Files may have another device than their directory: on overlayfs that of their layer. */
+static bool is_foreign(const struct pass *pass, const struct stat *st)
+{
+	return S_ISDIR(st->st_mode) && (st->st_dev != pass->device || skipped(pass->capture, st));
+}
+
 static int take_name(struct pass *pass, int directory, const char *name, unsigned int depth)
 {
 	size_t length = strlen(pass->path);
@@ -551,8 +564,7 @@ static int take_name(struct pass *pass, int directory, const char *name, unsigne
 		return pass_fail(pass, ENAMETOOLONG, "go down to");
 	if (fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT))
 		err = is_absence(errno) ? 0 : pass_fail(pass, errno, "look at");
-	else if (st.st_dev == pass->device && is_captured_type(&st) &&
-		 !(S_ISDIR(st.st_mode) && skipped(pass->capture, &st))) {
+	else if (is_captured_type(&st) && !is_foreign(pass, &st)) {
 		err = take_entry(pass, directory, name, &st);
 		if (!err && S_ISDIR(st.st_mode))
 			err = walk_into(pass, directory, name, depth);

@@ -56,6 +56,7 @@ struct catalog_entry {
 	uint32_t gid;
 	char *path;
 	uint64_t inode;
+	uint64_t device; /* on this node; not in the format */
 	struct timespec modified;
 	struct timespec changed;
 	uint64_t size;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -30,6 +31,7 @@ struct init {
 	const char *stdin_path;
 	const char *stdout_path;
 	const char *stderr_path;
+	const char *directory;
 	char *private;
 };
 
@@ -118,6 +120,7 @@ static void init_read(struct init *init)
 	init->stdin_path = next_string(&cursor, end);
 	init->stdout_path = next_string(&cursor, end);
 	init->stderr_path = next_string(&cursor, end);
+	init->directory = next_string(&cursor, end);
 	init->private = next_string(&cursor, end);
 }
 
@@ -242,11 +245,12 @@ __attribute__((noreturn)) static void job_exec(const struct init *init)
 }
 
 /* Number N of the list: memory, or the directory that ckptd has made for it. */
-static void mount_private(const char *path, unsigned int number)
+static void mount_private(const struct init *init, const char *path, unsigned int number)
 {
-	char source[64];
+	char source[PATH_MAX];
 
-	snprintf(source, sizeof(source), "/proc/self/fd/%d/private/%u", INIT_FD_DIRECTORY, number);
+	/* By its path: INIT_FD_DIRECTORY is of the mount namespace that was left. */
+	snprintf(source, sizeof(source), "%s/private/%u", init->directory, number);
 	if (!strcmp(path, "/dev/shm")) {
 		if (mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777"))
 			fail("mounting a %s for the job alone", path);
@@ -266,7 +270,7 @@ static void enter_namespaces(const struct init *init)
 	if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
 		fail("mounting /proc");
 	for (path = strtok_r(init->private, ", \t", &place); path; path = strtok_r(NULL, ", \t", &place))
-		mount_private(path, number++);
+		mount_private(init, path, number++);
 }
 
 static pid_t start_root(const struct init *init)

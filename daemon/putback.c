@@ -127,7 +127,8 @@ static bool is_left_alone(const struct putback *putback, const char *name, const
 			  dev_t device)
 {
 	return !strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name, CAPTURE_ASIDE) ||
-	       !strncmp(name, ".nfs", 4) || st->st_dev != device || is_skipped(putback, st);
+	       !strncmp(name, ".nfs", 4) || (S_ISDIR(st->st_mode) && st->st_dev != device) ||
+	       is_skipped(putback, st);
 }
 
 static int clear_name(struct putback *putback, int directory, const struct catalog_entry *entry,
@@ -377,6 +378,7 @@ static int put_entry(struct putback *putback, struct catalog_entry *entry)
 		return putback_fail(putback, errno, "open the directory of", entry->path);
 	if (!fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) && is_same(entry, &st)) {
 		putback->untouched[number] = true;
+		entry->device = st.st_dev;
 		return 0;
 	}
 	if (entry->link)
@@ -419,8 +421,8 @@ static int put_xattrs(const struct catalog_entry *entry, const char *file)
 }
 
 /*
- * What belongs to others was not made by the job and is not touched.  A user may give a file to a
- * group of his; to one that it was of then, only root may: a server that squashes root refuses it.
+ * A user may give a file to a group of his; to one that it was of then, only root may: a server that
+ * squashes root refuses it.
  */
 static int put_group(struct putback *putback, int parent, const char *name,
 		     const struct catalog_entry *entry)
@@ -455,7 +457,8 @@ static int put_attributes(struct putback *putback, struct catalog_entry *entry)
 	if (parent < 0)
 		return -errno;
 	snprintf(file, sizeof(file), "/proc/self/fd/%d/%s", parent, name);
-	if (S_ISSOCK(entry->mode))
+	/* What belongs to others was not made by the job. */
+	if (S_ISSOCK(entry->mode) || entry->uid != putback->options->uid)
 		return 0;
 	if (S_ISREG(entry->mode) || S_ISDIR(entry->mode))
 		err = put_xattrs(entry, file);
@@ -477,6 +480,7 @@ static void refresh(struct putback *putback, struct catalog_entry *entry)
 
 	if (parent < 0 || fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW))
 		return;
+	entry->device = st.st_dev;
 	entry->inode = st.st_ino;
 	entry->mode = st.st_mode;
 	entry->uid = st.st_uid;

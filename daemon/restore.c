@@ -143,7 +143,7 @@ int restore_run(const struct criu_job *criu, const struct restore_facts *facts, 
 		struct problem *problem)
 {
 	struct criu_run run;
-	int ret = files_put_back(&facts->files, criu->uid, criu->gid, problem);
+	int ret = files_put_back(&facts->files, criu->init_pid, criu->uid, criu->gid, problem);
 
 	if (ret == 0)
 		ret = fault("restore.files");

@@ -17,16 +17,17 @@ failed=0
 
 # --- waiting: for an event, and not for ever ---
 
+uptime_s() { cut -d. -f1 /proc/uptime; }
+
 await() { # WHAT SECONDS COMMAND…
 	await_what=$1
-	await_left=$(($2 * 10))
+	await_until=$(($(uptime_s) + $2))
 	shift 2
 	while ! "$@" >/dev/null 2>&1; do
-		if [ $await_left -le 0 ]; then
+		if [ "$(uptime_s)" -gt $await_until ]; then
 			echo "waited in vain for: $await_what"
 			return 1
 		fi
-		await_left=$((await_left - 1))
 		sleep 0.1
 	done
 }
