@@ -46,7 +46,7 @@ zombie_or_gone() { # PID
 
 # --- ckptd ---
 
-configure() { # [KEY = VALUE of the class 'test']…
+configure() { # ["KEY = VALUE" of the class 'test', instead of the ones below]…
 	mkdir -p "$(dirname $config)" "$store"
 	[ -e /etc/ckpt/key ] || (umask 077 && head -c 32 /dev/urandom >/etc/ckpt/key)
 	chmod 1777 "$store"
@@ -56,10 +56,7 @@ configure() { # [KEY = VALUE of the class 'test']…
 		echo "imds_poll = 1s"
 		echo "criu = ${criu:-criu}"
 		echo "[class test]"
-		echo "store = $store"
-		echo "epoch_interval = 1s"
-		echo "checkpoint_interval = 0"
-		for line; do echo "$line"; done
+		printf '%s\n' "$@" "store = $store" "epoch_interval = 1s" "checkpoint_interval = 0" | awk 'NF && !seen[$1]++'
 	} >$config
 }
 
