@@ -20,7 +20,6 @@
 #include "log.h"
 #include "manifest.h"
 
-#define FREEZE_TIMEOUT_MS 20000
 #define MOST_ROUNDS 5
 
 /* What one checkpoint holds while it is made. */
@@ -145,7 +144,10 @@ static int take_all(struct checkpoint *checkpoint)
 	checkpoint->frozen_at = clock_ms();
 	ret = fault("checkpoint.frozen");
 	if (ret == 0)
-		ret = reader_pass(checkpoint->reader, checkpoint->packer, &pass, checkpoint->problem);
+		ret = reader_pass(checkpoint->reader, checkpoint->packer, PASS_FROZEN, &pass,
+				  checkpoint->problem);
+	if (ret == 0 && checkpoint->criu->version.tracks_memory)
+		tasks_clear_soft_dirty(&checkpoint->reader->tasks);
 	if (ret == 0)
 		ret = sync_files(checkpoint);
 	if (ret == 0)

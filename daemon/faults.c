@@ -33,6 +33,11 @@ static const char *const points[] = {
 	"manifest.published",
 	"seal.no_aes",
 	"putback.content",
+	"pagescan.no_ioctl",
+	"criu.no_soft_dirty",
+	"reader.frozen",
+	"checkpoint.frozen",
+	"checkpoint.dumped",
 };
 
 static const struct {

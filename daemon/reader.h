@@ -2,7 +2,7 @@
 /*
  * The stream of one job's pages: tracker → reader → packer → store, in passes.
  *
- *   collect   which pages were written; they are re-armed before the call returns
+ *   collect   which pages were written; they are re-armed before the job runs on
  *   read      process_vm_readv, after the collect: a page that changes meanwhile is dirty again
  *   pack      zero? same? compress, seal, write
  *
@@ -45,14 +45,24 @@ struct pass_stats {
 	unsigned int full;      /* tasks whose collect was full */
 	unsigned int tasks;
 	int64_t ms;
+	int64_t frozen_ms;      /* for which the pass itself stopped the job: see pass_when */
+};
+
+/*
+ * A mechanism that cannot collect while the job runs has it frozen for that, or is used when it is
+ * frozen already.
+ */
+enum pass_when {
+	PASS_RUNNING,
+	PASS_FROZEN,
 };
 
 int reader_init(struct reader *reader, struct problem *problem);
 void reader_free(struct reader *reader);
 
 /* Collects all tasks and packs what they wrote. -ECANCELED: stopped. */
-int reader_pass(struct reader *reader, struct packer *packer, struct pass_stats *stats,
-		struct problem *problem);
+int reader_pass(struct reader *reader, struct packer *packer, enum pass_when when,
+		struct pass_stats *stats, struct problem *problem);
 /* What was collected last is not durable: the next pass collects and reads everything. */
 void reader_restart(struct reader *reader);
 /* One epoch: a pass of its own segment, durable when it returns 0. */

@@ -23,28 +23,11 @@ static void task_end(struct task *task)
 	task->pidfd = -1;
 }
 
-/*
- * The kernel reports every page of a mapping made since the last clear_refs as soft-dirty, whatever
- * its entry says, and only clear_refs ends that.  Without it CRIU would send all memory of a young
- * job.  Before the first collect, which is full, there is nothing to lose.
- */
-static void clear_new_mappings(pid_t pid)
-{
-	char path[64];
-	cleanup_close int fd = -1;
-
-	snprintf(path, sizeof(path), "/proc/%d/clear_refs", pid);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, "4", 1) != 1)
-		log_debug("%s: %s", path, strerror(errno));
-}
-
 static void task_track(struct task *task, const struct tracker_mechanism *mechanism)
 {
 	struct problem problem;
 	int ret;
 
-	clear_new_mappings(task->pid);
 	ret = tracker_open(&task->tracker, mechanism, task->pidfd, task->pid, &problem);
 	if (ret == 0)
 		return;
@@ -228,6 +211,32 @@ int tasks_mapped_files(const struct tasks *tasks, uint64_t **list, size_t *count
 	*list = inodes.list;
 	*count = inodes.count;
 	return ret;
+}
+
+/*
+ * CRIU, asked next, sends what is soft-dirty; the rest it only names, and we hold it.  What was
+ * collected by other means than these bits is still soft-dirty, and so is all of a mapping that was
+ * made since they were last cleared.
+ *
+ * Never while the job runs: a task may share its memory with one that is tracked by these bits
+ * (vfork), and they would be lost.
+ */
+static void task_clear_soft_dirty(pid_t pid)
+{
+	char path[64];
+	cleanup_close int fd = -1;
+
+	snprintf(path, sizeof(path), "/proc/%d/clear_refs", pid);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "4", 1) != 1)
+		log_debug("%s: %s", path, strerror(errno));
+}
+
+void tasks_clear_soft_dirty(const struct tasks *tasks)
+{
+	for (size_t i = 0; i < tasks->count; i++)
+		if (tasks->list[i].tracker && tasks->mechanism->leaves_soft_dirty)
+			task_clear_soft_dirty(tasks->list[i].pid);
 }
 
 void tasks_free(struct tasks *tasks)

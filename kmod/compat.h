@@ -15,12 +15,14 @@
 #error "ckpt: kernels from 6.1 to 6.14 are supported"
 #endif
 
+#include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pgtable.h>
 #include <linux/smp.h>
 #include <linux/swapops.h>
+#include <linux/userfaultfd.h>
 #include <linux/userfaultfd_k.h>
 #include <asm/cpufeature.h>
 #include <asm/tlbflush.h>
@@ -40,6 +42,29 @@
 static inline bool ckpt_soft_dirty_works(void)
 {
 	return IS_ENABLED(CONFIG_MEM_SOFT_DIRTY) && !boot_cpu_has(X86_FEATURE_XENPV);
+}
+
+/*
+ * A userfaultfd is of use to a tracker where it has WP_ASYNC; /dev/userfaultfd is older than that. Whether the kernel
+ * was also booted so is for the caller to try (UFFDIO_API).
+ */
+static inline bool ckpt_userfaultfd_works(void)
+{
+#ifdef UFFD_FEATURE_WP_ASYNC
+	return IS_ENABLED(CONFIG_PTE_MARKER_UFFD_WP);
+#else
+	return false;
+#endif
+}
+
+/* A descriptor in the table of kernel threads, or -errno. */
+static inline int ckpt_userfaultfd_new(struct file *device)
+{
+#ifdef UFFD_FEATURE_WP_ASYNC
+	return device->f_op->unlocked_ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+#else
+	return -EOPNOTSUPP;
+#endif
 }
 
 /* Needs the mmap lock for write. */

@@ -42,6 +42,7 @@ struct ckpt_cover {
 struct ckpt_tracker {
 	struct list_head link;		/* in trackers, under trackers_lock */
 	struct mm_struct *mm;
+	struct pid *pid;		/* of the process that had it when the tracker was made */
 	struct mutex lock;		/* the rest, and one collect at a time */
 	u64 generation;
 	struct xarray tables;		/* address >> PMD_SHIFT -> known table, see walk.c */
@@ -54,10 +55,22 @@ int ckpt_device_register(void);
 void ckpt_device_unregister(void);
 
 struct file;
-/* The file of a new tracker of the task's mm. */
-struct file *ckpt_tracker_create(struct task_struct *task, u64 *generation);
+
+/* A descriptor for the caller: reserved by a command, and installed or given back when the command has ended. */
+struct ckpt_descriptor {
+	int fd;			/* -1: none */
+	struct file *file;
+};
+
+int ckpt_descriptor_reserve(struct ckpt_descriptor *new);
+
+/* A new tracker of the task's mm. */
+int ckpt_tracker_create(struct task_struct *task, struct ckpt_descriptor *new, u64 *generation);
 /* Everything is unknown again. */
 void ckpt_tracker_restart(struct ckpt_tracker *tracker);
+
+/* A userfaultfd of the mm, which has users. device_fd: the caller's /dev/userfaultfd. */
+struct file *ckpt_userfaultfd_create(struct mm_struct *mm, int device_fd);
 
 int ckpt_walk(struct ckpt_tracker *tracker, struct mm_struct *mm, struct ckpt_collect *collect);
 
@@ -65,7 +78,7 @@ int ckpt_walk(struct ckpt_tracker *tracker, struct mm_struct *mm, struct ckpt_co
 struct ckpt_command {
 	unsigned int number;
 	size_t size;
-	int (*run)(struct file *file, void *argument);
+	int (*run)(struct file *file, void *argument, struct ckpt_descriptor *new);
 };
 
 long ckpt_command_run(const struct ckpt_command *commands, size_t count, struct file *file, unsigned int number,
