@@ -20,7 +20,7 @@ static atomic64_t generations;
 
 void ckpt_tracker_restart(struct ckpt_tracker *tracker)
 {
-	xa_destroy(&tracker->tables);
+	ckpt_tables_destroy(&tracker->tables);
 	tracker->cover.index = CKPT_COVER_NONE;
 	tracker->generation = atomic64_inc_return(&generations);
 }
@@ -51,15 +51,21 @@ static int trackers_add(struct ckpt_tracker *tracker)
 	return err;
 }
 
+static void tracker_free(struct ckpt_tracker *tracker)
+{
+	ckpt_tables_destroy(&tracker->tables);
+	kvfree(tracker->regions);
+	kfree(tracker);
+}
+
 static void tracker_destroy(struct ckpt_tracker *tracker)
 {
 	mutex_lock(&trackers_lock);
 	list_del(&tracker->link);
 	mutex_unlock(&trackers_lock);
-	xa_destroy(&tracker->tables);
 	put_pid(tracker->pid);
 	mmdrop(tracker->mm);
-	kfree(tracker);
+	tracker_free(tracker);
 }
 
 static int tracker_release(struct inode *inode, struct file *file)
@@ -194,12 +200,14 @@ static struct ckpt_tracker *tracker_alloc(struct task_struct *task, struct mm_st
 	if (!tracker)
 		return ERR_PTR(-ENOMEM);
 	mutex_init(&tracker->lock);
-	xa_init_flags(&tracker->tables, XA_FLAGS_ACCOUNT);
+	ckpt_tables_init(&tracker->tables);
 	tracker->mm = mm;
+	tracker->stamp = 1;
 	ckpt_tracker_restart(tracker);
-	err = trackers_add(tracker);
+	tracker->regions = kvmalloc_array(CKPT_BOUNCE_REGIONS, sizeof(*tracker->regions), GFP_KERNEL_ACCOUNT);
+	err = tracker->regions ? trackers_add(tracker) : -ENOMEM;
 	if (err) {
-		kfree(tracker);
+		tracker_free(tracker);
 		return ERR_PTR(err);
 	}
 	mmgrab(mm);

@@ -59,12 +59,17 @@ void samples_free(struct samples *samples)
 	*samples = (struct samples){ 0 };
 }
 
-int64_t bench_now_us(void)
+int64_t bench_now_ns(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000ll + now.tv_nsec / 1000;
+	return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+int64_t bench_now_us(void)
+{
+	return bench_now_ns() / 1000;
 }
 
 static void row_json(struct table *table, const char *name, struct samples *samples, double ratio)

@@ -23,6 +23,7 @@ double samples_max(const struct samples *samples);
 void samples_free(struct samples *samples);
 
 int64_t bench_now_us(void);
+int64_t bench_now_ns(void);
 
 /* Rows are printed as they come; ratio: of the row's median to that of the group's first row. */
 struct table {
