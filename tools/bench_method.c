@@ -9,41 +9,14 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include <linux/ckpt.h>
-#include <linux/fs.h>
 
 #include "cleanup.h"
+#include "pagemap_scan.h"
 #include "proc.h"
 
 #define VEC_REGIONS 16384	/* of the module and of PAGEMAP_SCAN: 384 KiB */
 #define READ_ENTRIES 65536	/* of pagemap at a time: 512 KiB */
 #define ENTRY_SOFT_DIRTY (UINT64_C(1) << 55)
-
-#ifndef PAGEMAP_SCAN
-/* Headers before 6.7. */
-#define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
-#define PAGE_IS_WRITTEN		(1 << 1)
-#define PM_SCAN_WP_MATCHING	(1 << 0)
-#define PM_SCAN_CHECK_WPASYNC	(1 << 1)
-struct page_region {
-	__u64 start;
-	__u64 end;
-	__u64 categories;
-};
-struct pm_scan_arg {
-	__u64 size;
-	__u64 flags;
-	__u64 start;
-	__u64 end;
-	__u64 walk_end;
-	__u64 vec;
-	__u64 vec_len;
-	__u64 max_pages;
-	__u64 category_inverted;
-	__u64 category_mask;
-	__u64 category_anyof_mask;
-	__u64 return_mask;
-};
-#endif
 
 static uint64_t memory_start(const struct method_run *run)
 {
@@ -115,7 +88,7 @@ static int tracker_take(struct method_run *run, struct regions *regions)
 	struct problem problem;
 	bool full;
 
-	return tracker_collect(run->tracker, regions, &full, &problem);
+	return tracker_collect(run->tracker, regions, &full, &problem) ?: tracker_rearm(run->tracker, &problem);
 }
 
 static void tracker_end(struct method_run *run)
