@@ -208,7 +208,31 @@ static struct method method_of(const struct tracker_mechanism *mechanism)
 	};
 }
 
-/* By trying it on a small process. */
+static uint64_t pages_in_memory(const struct victim *victim, const struct regions *regions)
+{
+	const uint64_t start = (uintptr_t)victim->memory, end = start + victim->bytes;
+	uint64_t pages = 0;
+
+	for (size_t i = 0; i < regions->count; i++)
+		if (regions->list[i].start >= start && regions->list[i].end <= end)
+			pages += (regions->list[i].end - regions->list[i].start) / PAGE_BYTES;
+	return pages;
+}
+
+/* Kernels without soft-dirty bits have both files of that peer, and find nothing. */
+static int method_try(struct method_run *run, struct regions *regions)
+{
+	const struct writes one = { .count = 1 };
+	int err = method_collect(run, regions);
+
+	regions_clear(regions);
+	if (!err)
+		err = victim_write(run->victim, &one, NULL);
+	if (!err)
+		err = method_collect(run, regions);
+	return !err && !pages_in_memory(run->victim, regions) ? -EOPNOTSUPP : err;
+}
+
 static bool method_works(const struct method *method)
 {
 	struct regions regions = {};
@@ -220,7 +244,7 @@ static bool method_works(const struct method *method)
 		return false;
 	err = method_open(&run, method, &victim);
 	if (!err) {
-		err = method_collect(&run, &regions);
+		err = method_try(&run, &regions);
 		method_close(&run);
 	}
 	regions_free(&regions);

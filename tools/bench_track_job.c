@@ -69,10 +69,12 @@ static int first_writes_of(const struct track_run *run, bool huge)
 {
 	struct victim victim;
 	int err = victim_start(&victim, FIRST_WRITE_BYTES, huge);
+	bool huge_here;
 
 	if (err)
 		return err;
-	for (size_t i = 0; !err && i < run->count && (!huge || victim_is_huge(&victim) || i); i++)
+	huge_here = victim_is_huge(&victim);
+	for (size_t i = 0; !err && i < run->count && (!huge || huge_here); i++)
 		err = first_write_row(run, &run->methods[i], &victim);
 	victim_end(&victim);
 	return err;
