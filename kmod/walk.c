@@ -17,7 +17,8 @@
  *    VMA that had the flag again ("fresh" tables), permission may have been given, used, and taken away again: by
  *    mprotect, fork, NUMA scanning or swapping. If that can have happened, all of the table is written.
  * 2. mremap() of whole aligned tables moves the table, not its entries, and sets no bit. So the tracker remembers for
- *    each 2 MiB which table it armed there ("known" tables). In a table that it did not, everything is written.
+ *    each 2 MiB which table it armed there ("known" tables), and of no table two places. In a table that it did not
+ *    arm, or armed elsewhere since, everything is written.
  * 3. A page may be written without an entry: DMA or a system call into pages that it holds a reference on. Taking such
  *    a reference needs a writable entry, which is soft-dirty. So the bit is not cleared while there are references
  *    from elsewhere. get_user_pages_fast() takes its reference and then looks at the entry again; here the entry
@@ -34,10 +35,13 @@
 #include "compat.h"
 #include "internal.h"
 
-#define WINDOW_BYTES	(4UL << 30)	/* address space per lock of the mm */
-/* Work per lock of the mm. An entry that is armed is WORK_ARMED, one that is only read is 1. */
+/*
+ * A window ends after so much address space or so much work: whoever waits for the mm's lock to map something, and all
+ * faults behind him, wait for one window at most. The unit is an entry that is only read, about half a nanosecond.
+ */
+#define WINDOW_BYTES	(4UL << 30)
 #define WINDOW_WORK	(100 * 1024)
-#define WORK_ARMED	16
+#define WORK_ARMED	16		/* an entry that is armed */
 #define WORK_HUGE	16		/* a huge page */
 #define HUGE_BATCH	64		/* huge pages per lock of their table */
 
