@@ -411,7 +411,8 @@ static bool page_referenced_elsewhere(struct page *head)
 	return max(before, page_ref_count(head)) > expected;
 }
 
-static void pte_arm(pte_t *pte, pte_t old)
+/* A call of its own would cost as much as the rest of it. */
+static __always_inline void pte_arm(pte_t *pte, pte_t old)
 {
 	pte_t new;
 
@@ -461,7 +462,7 @@ static void table_disarm_referenced(struct walk *walk, pte_t *table)
  * See hole 3. Nearly every page has the one reference of this entry. To tell what others are takes longer and is done
  * when the table's entries are armed.
  */
-static void entry_count_references(struct walk *walk, const pte_t *pte, unsigned long pfn)
+static __always_inline void entry_count_references(struct walk *walk, const pte_t *pte, unsigned long pfn)
 {
 	if (likely(page_ref_count(pfn_to_page(pfn)) == 1))
 		return;
@@ -507,7 +508,7 @@ static bool collect_entry(struct walk *walk, enum trust trust, pte_t *pte, unsig
  * How many entries from pte on need no further look, eight at a time: all empty, or all present and not written. Nearly
  * all entries of a big job are passed here.
  */
-static unsigned long entries_pass(const pte_t *pte, unsigned long count)
+static noinline unsigned long entries_pass(const pte_t *pte, unsigned long count)
 {
 	const unsigned long *entry = (const unsigned long *)pte;
 	unsigned long i, a, b, c, d, e, f, g, h, any;
@@ -528,8 +529,8 @@ static bool entry_is_plain(unsigned long entry, unsigned long which)
 	return (entry & (_PAGE_PRESENT | _PAGE_SPECIAL)) == _PAGE_PRESENT && entry & which;
 }
 
-/* Arms entries from pte on as long as they are plain. Returns how many. */
-static unsigned long entries_arm(struct walk *walk, pte_t *pte, unsigned long count, unsigned long which)
+/* Arms entries from pte on as long as they are plain. Returns how many. Not inlined: the loop needs all registers. */
+static noinline unsigned long entries_arm(struct walk *walk, pte_t *pte, unsigned long count, unsigned long which)
 {
 	unsigned long i, old, written = 0;
 
