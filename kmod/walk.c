@@ -539,7 +539,7 @@ static noinline unsigned long entries_arm(struct walk *walk, pte_t *pte, unsigne
 		if (!entry_is_plain(old, which))
 			break;
 		if (old & ENTRY_WRITTEN)
-			pte_arm(pte + i, __pte(old));
+			pte_arm(pte + i, (pte_t){ .pte = old });
 		written |= old;
 		entry_count_references(walk, pte + i, (old & PTE_PFN_MASK) >> PAGE_SHIFT);
 	}
