@@ -44,6 +44,13 @@ static inline bool ckpt_soft_dirty_works(void)
 	return IS_ENABLED(CONFIG_MEM_SOFT_DIRTY) && !boot_cpu_has(X86_FEATURE_XENPV);
 }
 
+/* Of the tracepoint sched_process_exit. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 16, 0)
+#define CKPT_PROBE_EXIT_ARGUMENTS void *unused, struct task_struct *task, bool group_dead
+#else
+#define CKPT_PROBE_EXIT_ARGUMENTS void *unused, struct task_struct *task
+#endif
+
 /*
  * A userfaultfd is of use to a tracker where it has WP_ASYNC; /dev/userfaultfd is older than that. Whether the kernel
  * was also booted so is for the caller to try (UFFDIO_API).
