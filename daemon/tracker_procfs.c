@@ -16,6 +16,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,12 +66,13 @@ static int count_dirty(int pagemap, void *pages)
 	return err ? err : count;
 }
 
-/* With pages of its own: both written; cleared; one written. */
+/* With pages of its own: both written; cleared; one written. They are in no huge page and no other's mapping. */
 static int try_bits(int pagemap, volatile char *pages)
 {
 	int written, cleared, again;
 	int err;
 
+	madvise((void *)pages, 2 * PAGE_BYTES, MADV_NOHUGEPAGE);
 	pages[0] = pages[PAGE_BYTES] = 1;
 	written = count_dirty(pagemap, (void *)pages);
 	if (!(entry_read(pagemap, (uintptr_t)pages) & ENTRY_PAGE))
@@ -84,24 +86,32 @@ static int try_bits(int pagemap, volatile char *pages)
 	return written == 2 && cleared == 0 && again == 1 ? 0 : -EOPNOTSUPP;
 }
 
+/* One at a time: another thread's clear_refs clears these bits too. */
+static int try_bits_alone(int pagemap)
+{
+	static pthread_mutex_t alone = PTHREAD_MUTEX_INITIALIZER;
+	void *pages = mmap(NULL, 2 * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int err;
+
+	if (pages == MAP_FAILED)
+		return -errno;
+	pthread_mutex_lock(&alone);
+	err = try_bits(pagemap, pages);
+	pthread_mutex_unlock(&alone);
+	munmap(pages, 2 * PAGE_BYTES);
+	return err;
+}
+
 static int procfs_probe(struct problem *problem)
 {
 	cleanup_close int pagemap = pagescan_open(getpid());
-	void *pages;
-	int err;
+	int err = pagemap < 0 ? pagemap : try_bits_alone(pagemap);
 
-	if (pagemap < 0)
-		return problem_set(problem, -pagemap, "cannot read /proc/self/pagemap: %s", strerror(-pagemap));
-	pages = mmap(NULL, 2 * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (pages == MAP_FAILED)
-		return problem_set(problem, errno, "cannot map two pages: %m");
-	err = try_bits(pagemap, pages);
-	munmap(pages, 2 * PAGE_BYTES);
 	if (err == -EOPNOTSUPP)
 		return problem_set(problem, EOPNOTSUPP, "the kernel has no soft-dirty bits (CONFIG_MEM_SOFT_DIRTY)");
 	if (err == -EPERM)
 		return problem_set(problem, EPERM, "/proc/PID/pagemap does not show page frames: CAP_SYS_ADMIN is needed");
-	return err ? problem_set(problem, -err, "cannot use /proc/PID/clear_refs: %s", strerror(-err)) : 0;
+	return err ? problem_set(problem, -err, "cannot use /proc/PID/pagemap and clear_refs: %s", strerror(-err)) : 0;
 }
 
 static void procfs_close(struct tracker *tracker)
