@@ -5,21 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
-#include <time.h>
 
 #include "cgroup.h"
+#include "cleanup.h"
 #include "faults.h"
 #include "log.h"
 
 #define WINDOW_BYTES (1u << 20)
-
-int64_t clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 int reader_init(struct reader *reader, struct problem *problem)
 {
@@ -34,6 +26,8 @@ int reader_init(struct reader *reader, struct problem *problem)
 void reader_free(struct reader *reader)
 {
 	tasks_free(&reader->tasks);
+	capture_destroy(reader->capture);
+	reader->capture = NULL;
 	free(reader->window);
 	reader->window = NULL;
 	if (reader->map)
@@ -187,6 +181,21 @@ static int pass_tasks(struct reader *reader, struct packer *packer, enum pass_wh
 	return ret;
 }
 
+static int pass_files(struct reader *reader, struct packer *packer, struct pass_stats *stats,
+		      struct problem *problem)
+{
+	cleanup_free uint64_t *inodes = NULL;
+	struct capture_mapped mapped = { 0 };
+	int ret = tasks_mapped_files(&reader->tasks, &inodes, &mapped.count);
+
+	if (ret)
+		return problem_set(problem, -ret, "out of memory");
+	mapped.inodes = inodes;
+	ret = capture_pass(reader->capture, &mapped, packer, reader->map, &stats->captured, problem);
+	stats->pages_dirty += stats->captured.bytes_read / PAGE_BYTES;
+	return ret;
+}
+
 int reader_pass(struct reader *reader, struct packer *packer, enum pass_when when,
 		struct pass_stats *stats, struct problem *problem)
 {
@@ -202,11 +211,20 @@ int reader_pass(struct reader *reader, struct packer *packer, enum pass_when whe
 	if (!found)
 		return problem_set(problem, ENOMEM, "out of memory");
 	ret = pass_tasks(reader, packer, when, found, stats, problem);
+	if (ret == 0 && reader->capture)
+		ret = pass_files(reader, packer, stats, problem);
 	for (size_t i = 0; i < reader->tasks.count; i++)
 		regions_free(&found[i].regions);
 	free(found);
 	stats->ms = clock_ms() - begin;
 	return ret;
+}
+
+void reader_restart(struct reader *reader)
+{
+	tasks_restart_tracking(&reader->tasks);
+	if (reader->capture)
+		capture_restart(reader->capture);
 }
 
 int reader_epoch(struct reader *reader, struct pass_stats *stats, struct problem *problem)
@@ -223,7 +241,7 @@ int reader_epoch(struct reader *reader, struct pass_stats *stats, struct problem
 	if (ret) {
 		packer_abort(packer);
 		if (ret != -ECANCELED)
-			tasks_restart_tracking(&reader->tasks);
+			reader_restart(reader);
 	}
 	stats->ms = clock_ms() - begin;
 	return ret;

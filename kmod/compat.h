@@ -90,6 +90,12 @@ static inline void flush_this_cpu(void *unused)
 }
 
 /*
+ * Before PageAnonExclusive (5.19) a write fault copied a page that has references from elsewhere, even if no other
+ * process has it, while CPUs with an old translation still write to it: there they must flush before faults go on.
+ */
+#define CKPT_FLUSH_IN_WINDOW (LINUX_VERSION_CODE < KERNEL_VERSION(5, 19, 0))
+
+/*
  * No CPU has a translation of this mm afterwards that is older than the call. flush_tlb_mm_range() is not exported;
  * this is its protocol: the new generation makes every CPU flush that switches to the mm later, or stops being lazy;
  * CPUs that have the mm loaded flush now. Incrementing is a full barrier, and a CPU sets its bit in the mask before it

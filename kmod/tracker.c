@@ -21,7 +21,7 @@ static atomic64_t generations;
 
 void ckpt_tracker_restart(struct ckpt_tracker *tracker)
 {
-	xa_destroy(&tracker->tables);
+	ckpt_tables_destroy(&tracker->tables);
 	tracker->cover.index = CKPT_COVER_NONE;
 	tracker->generation = atomic64_inc_return(&generations);
 }
@@ -52,15 +52,21 @@ static int trackers_add(struct ckpt_tracker *tracker)
 	return err;
 }
 
+static void tracker_free(struct ckpt_tracker *tracker)
+{
+	ckpt_tables_destroy(&tracker->tables);
+	kvfree(tracker->regions);
+	put_pid(tracker->pid);
+	mmdrop(tracker->mm);
+	kfree_rcu(tracker, rcu);
+}
+
 static void tracker_destroy(struct ckpt_tracker *tracker)
 {
 	mutex_lock(&trackers_lock);
 	list_del_rcu(&tracker->link);
 	mutex_unlock(&trackers_lock);
-	xa_destroy(&tracker->tables);
-	put_pid(tracker->pid);
-	mmdrop(tracker->mm);
-	kfree_rcu(tracker, rcu);
+	tracker_free(tracker);
 }
 
 static int tracker_release(struct inode *inode, struct file *file)
@@ -255,16 +261,16 @@ static struct ckpt_tracker *tracker_alloc(struct task_struct *task, struct mm_st
 	if (!tracker)
 		return ERR_PTR(-ENOMEM);
 	mutex_init(&tracker->lock);
-	xa_init_flags(&tracker->tables, XA_FLAGS_ACCOUNT);
+	ckpt_tables_init(&tracker->tables);
 	mmgrab(mm);
 	tracker->mm = mm;
 	tracker->pid = get_task_pid(task, PIDTYPE_TGID);
+	tracker->stamp = 1;
 	ckpt_tracker_restart(tracker);
-	err = trackers_add(tracker);
+	tracker->regions = kvmalloc_array(CKPT_BOUNCE_REGIONS, sizeof(*tracker->regions), GFP_KERNEL_ACCOUNT);
+	err = tracker->regions ? trackers_add(tracker) : -ENOMEM;
 	if (err) {
-		put_pid(tracker->pid);
-		mmdrop(mm);
-		kfree(tracker);
+		tracker_free(tracker);
 		return ERR_PTR(err);
 	}
 	return tracker;
