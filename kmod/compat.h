@@ -15,6 +15,8 @@
 #error "ckpt: kernels from 6.1 to 6.14 are supported"
 #endif
 
+#include <linux/fdtable.h>
+#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
@@ -64,13 +66,20 @@ static inline bool ckpt_userfaultfd_works(void)
 #endif
 }
 
-/* A descriptor in the table of kernel threads, or -errno. */
-static inline int ckpt_userfaultfd_new(struct file *device)
+/* In a kernel thread that has the mm. The descriptor is in the table that kernel threads share, for a moment. */
+static inline struct file *ckpt_userfaultfd_new(struct file *device)
 {
 #ifdef UFFD_FEATURE_WP_ASYNC
-	return device->f_op->unlocked_ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+	int fd = device->f_op->unlocked_ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+	struct file *file;
+
+	if (fd < 0)
+		return ERR_PTR(fd);
+	file = fget(fd) ?: ERR_PTR(-EBADF);
+	close_fd(fd);
+	return file;
 #else
-	return -EOPNOTSUPP;
+	return ERR_PTR(-EOPNOTSUPP);
 #endif
 }
 
