@@ -360,9 +360,10 @@ static void serve_status(struct client *client)
 			json_array_append_new(jobs, job_status(slot->job));
 	for (size_t i = 0; i < control->setup->config->class_count; i++)
 		json_array_append_new(classes, json_string(control->setup->config->classes[i].name));
-	answer = json_pack("{s:s, s:s, s:s, s:o, s:o, s:O?}", "version", CKPT_VERSION, "node",
-			   control->setup->node, "criu", control->setup->criu.text, "jobs", jobs,
-			   "classes", classes, "notice", control->notice);
+	answer = json_pack("{s:s, s:s, s:s, s:b, s:o, s:o, s:O?}", "version", CKPT_VERSION, "node",
+			   control->setup->node, "criu", control->setup->criu.text, "criu_tracks_memory",
+			   control->setup->criu.tracks_memory, "jobs", jobs, "classes", classes, "notice",
+			   control->notice);
 	client_send(client, answer, NULL, 0);
 	json_decref(answer);
 }

@@ -31,6 +31,8 @@ struct criu_version {
  * their hashes.
  */
 int criu_probe(const char *program, struct criu_version *version, struct problem *problem);
+#define CRIU_SENDS_ALL "the kernel has no soft-dirty bits, so CRIU sends all pages at each checkpoint; those " \
+		       "that have not changed are found by their hashes and not written again"
 /* Page server messages are 24 bytes up to 4.1.1 and 32 from 4.2. */
 bool criu_wide_messages(const struct criu_version *version);
 

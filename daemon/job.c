@@ -217,6 +217,18 @@ void job_set_paths(struct job *job)
 
 /* --- the thread --- */
 
+/* problem: why those that would be better do not work; empty if none would. */
+static void tell_mechanism(struct job *job, const struct problem *problem)
+{
+	const char *name = job->reader.tasks.mechanism->name;
+
+	job_set_status(job, "mechanism", json_string(name));
+	if (!problem->text[0])
+		return;
+	job_set_status(job, "mechanism_reason", json_string(problem->text));
+	log_warn("%s: its pages are tracked by %s, because %s", job->id, name, problem->text);
+}
+
 static int prepare(struct job *job, struct problem *problem)
 {
 	job->reader.stopped = job_pass_stopped;
@@ -224,7 +236,7 @@ static int prepare(struct job *job, struct problem *problem)
 	job->reader.tasks.mechanism = tracker_choose(job->class->mechanism, problem);
 	if (!job->reader.tasks.mechanism)
 		return -ENOTSUP;
-	job_set_status(job, "mechanism", json_string(job->reader.tasks.mechanism->name));
+	tell_mechanism(job, problem);
 	return reader_init(&job->reader, problem);
 }
 

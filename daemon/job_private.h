@@ -46,6 +46,7 @@ struct job {
 	struct criu_job criu;
 	json_t *facts;
 	uint64_t sequence;              /* of the last checkpoint in this term */
+	int64_t last_epoch_ms;          /* when it began */
 	int64_t next_epoch_ms;
 	int64_t next_checkpoint_ms;
 	int64_t next_lease_ms;

@@ -26,12 +26,12 @@
 
 static json_t *pass_status(const struct pass_stats *pass)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:i}", "pages_dirty",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i}", "pages_dirty",
 			 (json_int_t)pass->pages_dirty, "pages_zero", (json_int_t)pass->packed.pages_zero,
 			 "pages_same", (json_int_t)pass->packed.pages_same, "pages_written",
 			 (json_int_t)pass->packed.pages_packed, "bytes_written",
-			 (json_int_t)pass->packed.bytes_written, "ms", (json_int_t)pass->ms, "full",
-			 (int)pass->full);
+			 (json_int_t)pass->packed.bytes_written, "ms", (json_int_t)pass->ms, "frozen_ms",
+			 (json_int_t)pass->frozen_ms, "full", (int)pass->full);
 }
 
 static uint64_t memory_kib(const struct job *job)
@@ -109,7 +109,11 @@ static void run_epoch(struct job *job)
 	struct problem problem;
 	struct pass_stats pass;
 	int64_t begun = clock_ms();
-	int ret = reader_epoch(&job->reader, &pass, &problem);
+	char frozen[48] = "";
+	int ret;
+
+	job->last_epoch_ms = begun;
+	ret = reader_epoch(&job->reader, &pass, &problem);
 
 	plan_epoch(job);
 	if (ret == -ECANCELED)
@@ -130,11 +134,13 @@ static void run_epoch(struct job *job)
 	job_set_status(job, "last_epoch", pass_status(&pass));
 	job_set_status(job, "memory_kib", json_integer((json_int_t)memory_kib(job)));
 	job_set_status(job, "problem", json_null());
+	if (!job->reader.tasks.mechanism->collects_while_running)
+		snprintf(frozen, sizeof(frozen), ", job frozen for %lld ms", (long long)pass.frozen_ms);
 	log_info("%s: epoch: %lu pages dirty, %lu written (%lu same, %lu zero), %.1f MiB of %.1f MiB "
-		 "memory, %lld ms%s", job->id, pass.pages_dirty, pass.packed.pages_packed,
+		 "memory, %lld ms%s%s", job->id, pass.pages_dirty, pass.packed.pages_packed,
 		 pass.packed.pages_same, pass.packed.pages_zero,
 		 (double)pass.packed.bytes_written / (1 << 20), (double)memory_kib(job) / 1024,
-		 (long long)pass.ms, pass.full ? ", full" : "");
+		 (long long)pass.ms, pass.full ? ", full" : "", frozen);
 }
 
 static json_t *checkpoint_status(const struct checkpoint_stats *stats)
@@ -296,22 +302,50 @@ static struct wants take_wants(struct job *job)
 	return wants;
 }
 
+/* What a task has become that executes another program is collected soon: until then nothing is known of it. */
+static void take_task_events(struct job *job, const struct pollfd *wait)
+{
+	int64_t soon = job->last_epoch_ms + SHORTEST_EPOCH_MS;
+
+	for (size_t i = 0; i < job->reader.tasks.count; i++) {
+		if (!wait[i].revents)
+			continue;
+		job->reader.tasks.list[i].event_seen = true;
+		if (!(wait[i].revents & POLLHUP) && soon < job->next_epoch_ms)
+			job->next_epoch_ms = soon;
+	}
+}
+
+static void watch_tasks(const struct job *job, struct pollfd *wait)
+{
+	for (size_t i = 0; i < job->reader.tasks.count; i++) {
+		const struct task *task = &job->reader.tasks.list[i];
+
+		wait[i].events = POLLIN;
+		wait[i].fd = task->tracker && !task->event_seen ? tracker_event_fd(task->tracker) : -1;
+	}
+}
+
 static void sleep_until_due(struct job *job)
 {
 	int64_t due = job->next_epoch_ms, now = clock_ms();
-	struct pollfd wait[2] = {
-		{ .fd = job->wake_fd, .events = POLLIN },
-		{ .fd = job->launch.init_pidfd, .events = POLLIN },
-	};
+	cleanup_free struct pollfd *wait = calloc(2 + job->reader.tasks.count, sizeof(*wait));
 	uint64_t count;
 
 	if (job->class->checkpoint_interval_ms && job->next_checkpoint_ms < due)
 		due = job->next_checkpoint_ms;
 	if (job->next_lease_ms < due)
 		due = job->next_lease_ms;
-	if (poll(wait, 2, due > now ? (int)(due - now) : 0) > 0 && wait[0].revents &&
-	    read(job->wake_fd, &count, sizeof(count)) < 0)
+	if (!wait)
+		return;
+	wait[0] = (struct pollfd){ .fd = job->wake_fd, .events = POLLIN };
+	wait[1] = (struct pollfd){ .fd = job->launch.init_pidfd, .events = POLLIN };
+	watch_tasks(job, wait + 2);
+	if (poll(wait, 2 + job->reader.tasks.count, due > now ? (int)(due - now) : 0) <= 0)
+		return;
+	if (wait[0].revents && read(job->wake_fd, &count, sizeof(count)) < 0)
 		log_debug("%s: woken by nothing", job->id);
+	take_task_events(job, wait + 2);
 }
 
 static enum outcome serve_once(struct job *job)

@@ -126,6 +126,8 @@ static int serve(const struct config *config)
 		return EXIT_FAILURE;
 	}
 	log_info("ckptd %s on %s, CRIU %s", CKPT_VERSION, setup.node, setup.criu.text);
+	if (!setup.criu.tracks_memory)
+		log_warn("%s", CRIU_SENDS_ALL);
 	ret = control_run(control);
 	control_destroy(control);
 	sodium_memzero(setup.cluster_key, sizeof(setup.cluster_key));

@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
+#include <linux/magic.h>
 
 #include "cleanup.h"
 
@@ -36,33 +38,65 @@ static int mappings_add(struct mappings *mappings, const struct mapping *mapping
 	return 0;
 }
 
-static enum mapping_kind kind_of(char shared, unsigned long inode, const char *name)
+/* A line of the list. */
+struct line {
+	uint64_t start, end, inode;
+	unsigned int major, minor;
+	char shared;
+	int name;		/* where it begins */
+};
+
+/* The file systems of private mappings, since lines of one file and of one file system come in a row. */
+struct file_system {
+	pid_t pid;
+	unsigned int major, minor;
+	bool known, huge;
+};
+
+static bool line_is_huge(struct file_system *last, const struct line *line)
+{
+	char path[96];
+	struct statfs fs;
+
+	if (last->known && last->major == line->major && last->minor == line->minor)
+		return last->huge;
+	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, last->pid, line->start, line->end);
+	*last = (struct file_system){ .pid = last->pid, .major = line->major, .minor = line->minor };
+	/* If it changes meanwhile: what is taken for huge pages is only reported too often. */
+	last->known = statfs(path, &fs) == 0;
+	last->huge = !last->known || fs.f_type == HUGETLBFS_MAGIC;
+	return last->huge;
+}
+
+static enum mapping_kind line_kind(struct file_system *last, const struct line *line, const char *name)
 {
 	if (!strncmp(name, "[vvar", 5) || !strncmp(name, "[vsyscall]", 10))
 		return MAPPING_KERNEL;
-	if (shared == 's')
+	if (line->shared == 's')
 		return MAPPING_SHARED;
-	return inode || !strncmp(name, "[vdso]", 6) || *name == '/' ? MAPPING_PRIVATE : MAPPING_ANON;
+	if (line->inode)
+		return line_is_huge(last, line) ? MAPPING_HUGE : MAPPING_PRIVATE;
+	return *name == '/' || !strncmp(name, "[vdso]", 6) ? MAPPING_PRIVATE : MAPPING_ANON;
 }
 
-/* A line is "START-END rwxp OFFSET MAJOR:MINOR INODE      NAME". */
-static int line_add(struct mappings *mappings, const char *line)
+/* "START-END rwxp OFFSET MAJOR:MINOR INODE      NAME" */
+static int line_add(struct mappings *mappings, struct file_system *last, const char *text)
 {
+	struct line line = {};
 	struct mapping mapping;
-	unsigned long inode;
-	int name = 0;
-	char shared;
 
-	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*c%*c%*c%c %*x %*x:%*x %lu %n", &mapping.start, &mapping.end, &shared,
-		   &inode, &name) != 4)
+	if (sscanf(text, "%" SCNx64 "-%" SCNx64 " %*c%*c%*c%c %*x %x:%x %" SCNu64 " %n", &line.start, &line.end,
+		   &line.shared, &line.major, &line.minor, &line.inode, &line.name) != 6)
 		return -EPROTO;
-	mappings->aio |= !strncmp(line + name, "/[aio]", 6);
-	mapping.kind = kind_of(shared, inode, line + name);
+	mappings->aio |= !strncmp(text + line.name, "/[aio]", 6);
+	mapping = (struct mapping){ .start = line.start, .end = line.end };
+	mapping.kind = line_kind(last, &line, text + line.name);
 	return mappings_add(mappings, &mapping);
 }
 
-int mappings_read(struct mappings *mappings, int maps)
+int mappings_read(struct mappings *mappings, int maps, pid_t pid)
 {
+	struct file_system last = { .pid = pid };
 	cleanup_fclose FILE *file = NULL;
 	cleanup_free char *line = NULL;
 	size_t space = 0;
@@ -80,7 +114,7 @@ int mappings_read(struct mappings *mappings, int maps)
 		return err;
 	}
 	while (!err && getline(&line, &space, file) > 0)
-		err = line_add(mappings, line);
+		err = line_add(mappings, &last, line);
 	if (!err && ferror(file))
 		err = -errno;
 	return err ? err : mappings->count ? 0 : -ESRCH;

@@ -104,7 +104,7 @@ static struct pm_scan_arg scan_argument(enum pagescan what)
 	return argument;
 }
 
-static int regions_add_all(struct regions *regions, const struct page_region *vec, long count, uint32_t categories)
+static int vec_add_all(struct regions *regions, const struct page_region *vec, long count, uint32_t categories)
 {
 	int err = 0;
 
@@ -130,7 +130,7 @@ static int scan_by_ioctl(int pagemap, enum pagescan what, uint64_t start, uint64
 		count = ioctl(pagemap, PAGEMAP_SCAN, &argument);
 		if (count < 0)
 			return -errno;
-		err = regions_add_all(regions, vec, count, categories);
+		err = vec_add_all(regions, vec, count, categories);
 		start = argument.walk_end;
 	}
 	return err;

@@ -85,6 +85,7 @@ static int collect_task(struct task *task, struct found *found, struct problem *
 {
 	int ret = tracker_collect(task->tracker, &found->regions, &found->full, problem);
 
+	task->event_seen = false;
 	found->gone = ret == -ESRCH;
 	return found->gone ? 0 : ret;
 }

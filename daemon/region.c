@@ -37,6 +37,15 @@ int regions_add(struct regions *regions, uint64_t start, uint64_t end, uint32_t 
 	return err;
 }
 
+int regions_add_all(struct regions *regions, const struct regions *more)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < more->count; i++)
+		err = regions_add(regions, more->list[i].start, more->list[i].end, more->list[i].categories);
+	return err;
+}
+
 /* One end of a region. */
 struct edge {
 	uint64_t address;

@@ -22,6 +22,7 @@ struct regions {
 
 /* Appends; joins with the last region when they touch and have the same categories. 0 or -ENOMEM. */
 int regions_add(struct regions *regions, uint64_t start, uint64_t end, uint32_t categories);
+int regions_add_all(struct regions *regions, const struct regions *more);
 /* Sorts and joins; overlapping regions get the union of their categories. 0 or -ENOMEM. */
 int regions_normalise(struct regions *regions);
 /* The list as it is now, and back to it when only regions_add() was called since. */

@@ -19,6 +19,7 @@ struct task {
 	int pidfd;
 	struct tracker *tracker; /* NULL: its pages are all read at a checkpoint */
 	bool present;
+	bool event_seen;        /* its tracker's event was taken; the next collect looks at it */
 };
 
 struct tasks {

@@ -125,6 +125,11 @@ int tracker_rearm(struct tracker *tracker, struct problem *problem)
 	return err;
 }
 
+int tracker_event_fd(const struct tracker *tracker)
+{
+	return tracker->mechanism->tells_exec ? tracker->fd : -1;
+}
+
 void tracker_close(struct tracker *tracker)
 {
 	if (!tracker)

@@ -27,6 +27,7 @@ struct tracker_mechanism {
 	int (*rearm)(struct tracker *tracker, struct problem *problem); /* NULL: collect does it */
 	void (*close)(struct tracker *tracker);
 	bool collects_while_running;
+	bool tells_exec;         /* tracker_event_fd() works */
 	bool leaves_soft_dirty;  /* the bits that CRIU looks at tell nothing of what was collected */
 };
 
@@ -59,6 +60,11 @@ int tracker_collect(struct tracker *tracker, struct regions *regions, bool *full
 		    struct problem *problem);
 /* Does nothing with the other mechanisms. After an error the next collect is full. */
 int tracker_rearm(struct tracker *tracker, struct problem *problem);
+/*
+ * To poll: POLLIN when the task executes another program, also POLLHUP when it has ended.  It stays
+ * so until the next collect, and is then another descriptor.  -1: the mechanism cannot tell.
+ */
+int tracker_event_fd(const struct tracker *tracker);
 void tracker_close(struct tracker *tracker);
 
 #endif

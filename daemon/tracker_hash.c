@@ -39,10 +39,10 @@ static int collect_all(const struct tracker *tracker, struct mappings *mappings,
 {
 	cleanup_close int maps = mappings_open(tracker->pid);
 	cleanup_close int pagemap = pagescan_open(tracker->pid);
-	int err = maps < 0 ? maps : pagemap < 0 ? pagemap : mappings_read(mappings, maps);
+	int err = maps < 0 ? maps : pagemap < 0 ? pagemap : mappings_read(mappings, maps, tracker->pid);
 
 	for (size_t i = 0; !err && i < mappings->count; i++)
-		if (mappings->list[i].kind <= MAPPING_PRIVATE)
+		if (mapping_is_private(&mappings->list[i]))
 			err = pagescan(pagemap, PAGESCAN_PRESENT, mappings->list[i].start, mappings->list[i].end,
 				       CKPT_PAGE_WRITTEN, regions);
 	/* What was read by number was this process only if it has not ended since. */

@@ -5,6 +5,18 @@
 
 #include "tracker.h"
 
+/* Of the mechanism procfs, see there: a page of each page table, sorted by address. */
+struct sample {
+	uint64_t address;
+	uint64_t entry;		/* its entry in the page map */
+};
+
+struct samples {
+	struct sample *list;
+	size_t count;
+	size_t space;
+};
+
 struct tracker {
 	const struct tracker_mechanism *mechanism;
 	int pidfd;
@@ -13,6 +25,9 @@ struct tracker {
 	int maps;		/* of the address space that is tracked; -1 where the mechanism does not need it */
 	int pagemap;		/* the same */
 	int userfaultfd;
+	struct regions referenced; /* reported last time, and written without a fault: dirty again */
+	struct samples samples;
+	uint64_t collects;
 	uint64_t generation;	/* set by each collect: differs from the last one if everything was reported */
 	uint64_t last_generation;
 };

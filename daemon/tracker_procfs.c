@@ -4,14 +4,21 @@
  * two a write would be lost, so the job stands still for both.
  *
  * A page of a mapping that was made or has grown since clear_refs counts as soft-dirty whatever its entry says, so a new
- * program (exec) is reported as a whole. Absent pages are not reported, and are soft-dirty when they come.
+ * program (exec) is reported as a whole. Absent pages are not reported, and are soft-dirty when they come. But the bits
+ * do not always tell:
  *
- * Asynchronous I/O goes on while the tasks stand still, and may write to a page behind the back of its entry. A task
- * that has a ring for it (io_setup) is reported as a whole each time. Who uses io_uring is not saved anyway.
+ * 1. mremap() of 2 MiB and more moves whole page tables, and sets no bit in them. So one page of each table is
+ *    remembered, its sample. If it has the same entry as at the last collect and is not soft-dirty, this is the same
+ *    table: had the page come here since in any other way, it would be soft-dirty. Else all of the table is reported.
+ * 2. KSM makes an entry anew when it merges a page, and forgets the bit. Where it may be at work everything is reported.
+ * 3. Asynchronous I/O goes on while the tasks stand still, and writes to a page behind the back of its entry. A task
+ *    that has a ring for it (io_setup) is reported as a whole. Who uses io_uring is not saved anyway.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -21,6 +28,11 @@
 #include "mappings.h"
 #include "pagescan.h"
 #include "tracker_mechanism.h"
+
+#define TABLE_BYTES	(UINT64_C(2) << 20)
+#define ENTRY_SOFT_DIRTY (UINT64_C(1) << 55)
+#define ENTRY_PAGE	((UINT64_C(1) << 55) - 1)	/* where the page is, in memory or in swap */
+#define ENTRY_THERE	(UINT64_C(3) << 62)
 
 static int clear_refs(pid_t pid)
 {
@@ -32,6 +44,14 @@ static int clear_refs(pid_t pid)
 	if (fd < 0)
 		return errno == ENOENT ? -ESRCH : -errno;
 	return write(fd, "4", 1) == 1 ? 0 : -errno;
+}
+
+static uint64_t entry_read(int pagemap, uint64_t address)
+{
+	uint64_t entry;
+	ssize_t bytes = pread(pagemap, &entry, sizeof(entry), (off_t)(address / PAGE_BYTES * sizeof(entry)));
+
+	return bytes == sizeof(entry) ? entry : 0;
 }
 
 /* How many of the two pages are soft-dirty, or -errno. */
@@ -46,14 +66,17 @@ static int count_dirty(int pagemap, void *pages)
 	return err ? err : count;
 }
 
-/* With pages of its own: both written; cleared; one written. */
+/* With pages of its own: both written; cleared; one written. They are in no huge page and no other's mapping. */
 static int try_bits(int pagemap, volatile char *pages)
 {
 	int written, cleared, again;
 	int err;
 
+	madvise((void *)pages, 2 * PAGE_BYTES, MADV_NOHUGEPAGE);
 	pages[0] = pages[PAGE_BYTES] = 1;
 	written = count_dirty(pagemap, (void *)pages);
+	if (!(entry_read(pagemap, (uintptr_t)pages) & ENTRY_PAGE))
+		return -EPERM;
 	err = clear_refs(getpid());
 	if (err)
 		return err;
@@ -63,22 +86,32 @@ static int try_bits(int pagemap, volatile char *pages)
 	return written == 2 && cleared == 0 && again == 1 ? 0 : -EOPNOTSUPP;
 }
 
+/* One at a time: another thread's clear_refs clears these bits too. */
+static int try_bits_alone(int pagemap)
+{
+	static pthread_mutex_t alone = PTHREAD_MUTEX_INITIALIZER;
+	void *pages = mmap(NULL, 2 * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int err;
+
+	if (pages == MAP_FAILED)
+		return -errno;
+	pthread_mutex_lock(&alone);
+	err = try_bits(pagemap, pages);
+	pthread_mutex_unlock(&alone);
+	munmap(pages, 2 * PAGE_BYTES);
+	return err;
+}
+
 static int procfs_probe(struct problem *problem)
 {
 	cleanup_close int pagemap = pagescan_open(getpid());
-	void *pages;
-	int err;
+	int err = pagemap < 0 ? pagemap : try_bits_alone(pagemap);
 
-	if (pagemap < 0)
-		return problem_set(problem, -pagemap, "cannot read /proc/self/pagemap: %s", strerror(-pagemap));
-	pages = mmap(NULL, 2 * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (pages == MAP_FAILED)
-		return problem_set(problem, errno, "cannot map two pages: %m");
-	err = try_bits(pagemap, pages);
-	munmap(pages, 2 * PAGE_BYTES);
 	if (err == -EOPNOTSUPP)
 		return problem_set(problem, EOPNOTSUPP, "the kernel has no soft-dirty bits (CONFIG_MEM_SOFT_DIRTY)");
-	return err ? problem_set(problem, -err, "cannot use /proc/PID/clear_refs: %s", strerror(-err)) : 0;
+	if (err == -EPERM)
+		return problem_set(problem, EPERM, "/proc/PID/pagemap does not show page frames: CAP_SYS_ADMIN is needed");
+	return err ? problem_set(problem, -err, "cannot use /proc/PID/pagemap and clear_refs: %s", strerror(-err)) : 0;
 }
 
 static void procfs_close(struct tracker *tracker)
@@ -86,6 +119,8 @@ static void procfs_close(struct tracker *tracker)
 	if (tracker->maps >= 0)
 		close(tracker->maps);
 	tracker->maps = -1;
+	free(tracker->samples.list);
+	tracker->samples = (struct samples){};
 }
 
 static int procfs_open(struct tracker *tracker, struct problem *problem)
@@ -97,19 +132,176 @@ static int procfs_open(struct tracker *tracker, struct problem *problem)
 	return 0;
 }
 
+/* ---- samples ---- */
+
+static uint64_t table_of(uint64_t address)
+{
+	return address / TABLE_BYTES;
+}
+
+static int samples_add(struct samples *samples, uint64_t address, uint64_t entry)
+{
+	struct sample *grown;
+
+	if (samples->count == samples->space) {
+		samples->space = samples->space ? samples->space * 2 : 256;
+		grown = reallocarray(samples->list, samples->space, sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		samples->list = grown;
+	}
+	samples->list[samples->count++] = (struct sample){ .address = address, .entry = entry & ENTRY_PAGE };
+	return 0;
+}
+
+static bool samples_end_with(const struct samples *samples, uint64_t table)
+{
+	return samples->count && table_of(samples->list[samples->count - 1].address) == table;
+}
+
+/* One collect of one task. */
+struct walk {
+	int pagemap;
+	bool everything;
+	uint64_t number;		/* of the collect */
+	const struct samples *old;
+	size_t next;			/* of the old samples */
+	struct samples samples;		/* the new ones */
+	struct regions *regions;
+};
+
+/* The table's sample of the last time, or NULL. Tables are asked for in order, one perhaps several times. */
+static const struct sample *sample_find(struct walk *walk, uint64_t table)
+{
+	while (walk->next < walk->old->count && table_of(walk->old->list[walk->next].address) < table)
+		walk->next++;
+	if (walk->next == walk->old->count || table_of(walk->old->list[walk->next].address) != table)
+		return NULL;
+	return &walk->old->list[walk->next];
+}
+
+/* Its bits can be trusted; the sample is kept. */
+static bool table_is_known(struct walk *walk, uint64_t table, int *err)
+{
+	const struct sample *sample = walk->everything ? NULL : sample_find(walk, table);
+	uint64_t entry;
+
+	if (!sample)
+		return false;
+	entry = entry_read(walk->pagemap, sample->address);
+	if (!(entry & ENTRY_THERE) || entry & ENTRY_SOFT_DIRTY || (entry & ENTRY_PAGE) != sample->entry)
+		return false;
+	if (!samples_end_with(&walk->samples, table))
+		*err = samples_add(&walk->samples, sample->address, sample->entry);
+	return true;
+}
+
+/*
+ * A sample of each table in the region. One that the job writes all the time is of no use: each time another page is
+ * taken, so that in the end it is one that stays.
+ */
+static int region_sample(struct walk *walk, const struct region *region)
+{
+	uint64_t start = region->start, end, address;
+	int err = 0;
+
+	for (; !err && start < region->end; start = end) {
+		end = (table_of(start) + 1) * TABLE_BYTES;
+		if (end > region->end)
+			end = region->end;
+		if (samples_end_with(&walk->samples, table_of(start)))
+			continue;
+		address = start + walk->number % ((end - start) / PAGE_BYTES) * PAGE_BYTES;
+		err = samples_add(&walk->samples, address, entry_read(walk->pagemap, address));
+	}
+	return err;
+}
+
+/* ---- collect ---- */
+
+static int collect_unknown(struct walk *walk, uint64_t start, uint64_t end)
+{
+	struct regions found = {};
+	int err = pagescan(walk->pagemap, PAGESCAN_PRESENT, start, end, CKPT_PAGE_WRITTEN, &found);
+
+	for (size_t i = 0; !err && i < found.count; i++)
+		err = region_sample(walk, &found.list[i]);
+	if (!err)
+		err = regions_add_all(walk->regions, &found);
+	regions_free(&found);
+	return err;
+}
+
+static int collect_run(struct walk *walk, bool known, uint64_t start, uint64_t end)
+{
+	if (known)
+		return pagescan(walk->pagemap, PAGESCAN_SOFT_DIRTY, start, end, CKPT_PAGE_WRITTEN, walk->regions);
+	return collect_unknown(walk, start, end);
+}
+
+/* Neighbouring tables of the same kind are scanned in one go. */
+static int mapping_collect(struct walk *walk, const struct mapping *mapping)
+{
+	uint64_t start = mapping->start, table = table_of(start), last = table_of(mapping->end - 1);
+	bool known, before;
+	int err = 0;
+
+	if (mapping->kind == MAPPING_HUGE)
+		return collect_unknown(walk, mapping->start, mapping->end);
+	before = table_is_known(walk, table, &err);
+	for (table++; !err && table <= last; table++) {
+		known = table_is_known(walk, table, &err);
+		if (known == before || err)
+			continue;
+		err = collect_run(walk, before, start, table * TABLE_BYTES);
+		start = table * TABLE_BYTES;
+		before = known;
+	}
+	return err ? err : collect_run(walk, before, start, mapping->end);
+}
+
+/* As the kernel shows it; where it does not, KSM may be. */
+static bool ksm_may_merge(pid_t pid)
+{
+	cleanup_fclose FILE *run = fopen("/sys/kernel/mm/ksm/run", "re");
+	cleanup_fclose FILE *stat = NULL;
+	char path[64];
+	long items = -1;
+
+	if (!run || fgetc(run) == '0')
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/ksm_stat", pid);
+	stat = fopen(path, "re");
+	return !stat || fscanf(stat, "ksm_rmap_items %ld", &items) != 1 || items != 0;
+}
+
+static int walk_mappings(struct walk *walk, const struct mappings *mappings)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < mappings->count; i++)
+		if (mapping_is_private(&mappings->list[i]))
+			err = mapping_collect(walk, &mappings->list[i]);
+	return err;
+}
+
 /* The mappings and the page map are opened anew each time: they are of the program that runs now. */
-static int collect_all(const struct tracker *tracker, bool everything, struct mappings *mappings,
-		       struct regions *regions)
+static int collect_all(struct tracker *tracker, bool everything, struct regions *regions)
 {
 	cleanup_close int maps = mappings_open(tracker->pid);
 	cleanup_close int pagemap = pagescan_open(tracker->pid);
-	int err = maps < 0 ? maps : pagemap < 0 ? pagemap : mappings_read(mappings, maps);
+	struct walk walk = { .pagemap = pagemap, .number = tracker->collects++, .old = &tracker->samples,
+			     .regions = regions };
+	struct mappings mappings = {};
+	int err = maps < 0 ? maps : pagemap < 0 ? pagemap : mappings_read(&mappings, maps, tracker->pid);
 
-	everything |= mappings->aio;
-	for (size_t i = 0; !err && i < mappings->count; i++)
-		if (mappings->list[i].kind <= MAPPING_PRIVATE)
-			err = pagescan(pagemap, everything ? PAGESCAN_PRESENT : PAGESCAN_SOFT_DIRTY,
-				       mappings->list[i].start, mappings->list[i].end, CKPT_PAGE_WRITTEN, regions);
+	walk.everything = everything || mappings.aio || ksm_may_merge(tracker->pid);
+	if (!err)
+		err = walk_mappings(&walk, &mappings);
+	free(err ? walk.samples.list : tracker->samples.list);
+	if (!err)
+		tracker->samples = walk.samples;
+	mappings_free(&mappings);
 	return err;
 }
 
@@ -117,7 +309,7 @@ static int collect_all(const struct tracker *tracker, bool everything, struct ma
 static bool same_program(const struct tracker *tracker)
 {
 	struct mappings mappings = {};
-	bool same = tracker->maps >= 0 && mappings_read(&mappings, tracker->maps) == 0;
+	bool same = tracker->maps >= 0 && mappings_read(&mappings, tracker->maps, tracker->pid) == 0;
 
 	mappings_free(&mappings);
 	return same;
@@ -126,7 +318,6 @@ static bool same_program(const struct tracker *tracker)
 static int procfs_collect(struct tracker *tracker, struct regions *regions, struct problem *problem)
 {
 	const struct regions_mark mark = regions_mark(regions);
-	struct mappings mappings = {};
 	int err = 0;
 
 	if (!same_program(tracker)) {
@@ -138,8 +329,7 @@ static int procfs_collect(struct tracker *tracker, struct regions *regions, stru
 	}
 	if (!tracker->last_generation)
 		tracker->generation++;
-	err = collect_all(tracker, tracker->generation != tracker->last_generation, &mappings, regions);
-	mappings_free(&mappings);
+	err = collect_all(tracker, tracker->generation != tracker->last_generation, regions);
 	if (!err)
 		return 0;
 	regions_cut(regions, mark);

@@ -79,7 +79,7 @@ static void softdirty_close(struct tracker *tracker)
 	tracker->fd = -1;
 }
 
-static int regions_add_all(struct regions *regions, const struct ckpt_region *vec, size_t count)
+static int vec_add_all(struct regions *regions, const struct ckpt_region *vec, size_t count)
 {
 	int err = 0;
 
@@ -108,7 +108,7 @@ static int collect_all(struct tracker *tracker, struct regions *regions, struct 
 			collect.out_count = 0;
 		}
 		tracker->generation = collect.out_generation;
-		err = regions_add_all(regions, vec, collect.out_count);
+		err = vec_add_all(regions, vec, collect.out_count);
 		collect.start = collect.out_walk_end;
 		collect.out_count = collect.out_walk_end = collect.out_generation = 0;
 	}
@@ -146,4 +146,5 @@ const struct tracker_mechanism tracker_softdirty = {
 	.collect = softdirty_collect,
 	.close = softdirty_close,
 	.collects_while_running = true,
+	.tells_exec = true,
 };

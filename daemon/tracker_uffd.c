@@ -11,12 +11,16 @@
  * nobody watched: everything in it has been written. In a mapping that is registered a page that is not
  * write-protected was written since the last scan, whatever happened to the mapping: grown, split, merged, swapped.
  *
+ * What the kernel or a device writes through references that it holds (I/O in flight, pinned buffers) makes no fault:
+ * the module tells which pages those are.
+ *
  * Only private anonymous mappings are registered. In a mapping of a file the kernel leaves a marker where a protected
  * page was dropped, which CRIU takes for a page, and us for an unchanged one: of those, of huge pages, and of what the
  * job itself has registered with a userfaultfd, every page that is there is reported each time.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -30,6 +34,7 @@
 #include "tracker_mechanism.h"
 
 #define DEVICE "/dev/userfaultfd"
+#define VEC_REGIONS 512	/* 12 KiB */
 
 #ifndef USERFAULTFD_IOC_NEW
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)	/* 6.1 */
@@ -86,6 +91,7 @@ static void uffd_close(struct tracker *tracker)
 	close_one(&tracker->pagemap);
 	close_one(&tracker->maps);
 	close_one(&tracker->fd);
+	regions_free(&tracker->referenced);
 }
 
 static int userfaultfd_of(struct tracker *tracker, struct problem *problem)
@@ -162,35 +168,93 @@ static int mapping_collect(const struct tracker *tracker, const struct mapping *
 	case MAPPING_ANON:
 		return collect_anonymous(tracker, mapping, regions);
 	case MAPPING_PRIVATE:
+	case MAPPING_HUGE:
 		return collect_untracked(tracker, mapping, regions);
 	default:
 		return 0;
 	}
 }
 
-/* -ESRCH: the process executes another program, or is gone. */
-static int check_program(const struct tracker *tracker)
+/* As the module wants them; what is always reported need not be looked at. */
+static int ranges_add(struct ckpt_referenced *search, const struct regions *regions)
 {
-	struct ckpt_region vec;
-	struct ckpt_collect collect = { .size = sizeof(collect), .start = 1ull << 62, .end = (1ull << 62) + PAGE_BYTES,
-					.vec = (uintptr_t)&vec, .vec_len = 1 };
+	struct ckpt_region *ranges = (void *)(uintptr_t)search->ranges;
 
-	return ioctl(tracker->fd, CKPT_IOC_COLLECT, &collect) ? -errno : 0;
+	ranges = reallocarray(ranges, search->range_count + regions->count + 1, sizeof(*ranges));
+	if (!ranges)
+		return -ENOMEM;
+	search->ranges = (uintptr_t)ranges;
+	for (size_t i = 0; i < regions->count; i++)
+		if (!(regions->list[i].categories & CKPT_PAGE_UNTRACKED))
+			ranges[search->range_count++] = (struct ckpt_region){ .start = regions->list[i].start,
+									      .end = regions->list[i].end };
+	return 0;
 }
 
-static int collect_all(const struct tracker *tracker, struct regions *regions)
+/* Also says -ESRCH when the process executes another program, or is gone. */
+static int search_run(const struct tracker *tracker, struct ckpt_referenced *search, struct regions *found)
 {
-	const struct regions_mark mark = regions_mark(regions);
+	struct ckpt_region vec[VEC_REGIONS];
+	int err = 0;
+
+	search->size = sizeof(*search);
+	search->vec = (uintptr_t)vec;
+	search->vec_len = VEC_REGIONS;
+	while (!err && search->start != CKPT_REFERENCED_ALL) {
+		search->out_count = search->out_walk_end = 0;
+		if (ioctl(tracker->fd, CKPT_IOC_REFERENCED, search)) {
+			err = errno == EINTR ? 0 : -errno;
+			continue;
+		}
+		for (size_t i = 0; !err && i < search->out_count; i++)
+			err = regions_add(found, vec[i].start, vec[i].end, CKPT_PAGE_WRITTEN);
+		search->start = search->out_walk_end;
+	}
+	return err;
+}
+
+/*
+ * Pages that I/O is writing to, or that are pinned for it: the scan has write-protected them, and that tells nothing.
+ * They are dirty now and the next time, if not longer.
+ */
+static int collect_referenced(struct tracker *tracker, struct regions *regions)
+{
+	struct regions before = tracker->referenced, found = {};
+	struct ckpt_referenced search = {};
+	int err;
+
+	if (before.count) {
+		err = regions_add_all(regions, &before) ?: regions_normalise(regions);
+		if (err)
+			return err;
+	}
+	err = ranges_add(&search, regions);
+	if (!err)
+		err = search_run(tracker, &search, &found);
+	free((void *)(uintptr_t)search.ranges);
+	if (err) {
+		regions_free(&found);
+		return err;
+	}
+	tracker->referenced = found;
+	regions_free(&before);
+	return 0;
+}
+
+static int collect_all(struct tracker *tracker, struct regions *regions)
+{
+	struct regions scanned = {};
 	struct mappings mappings = {};
-	int err = tracker->fd < 0 ? -ESRCH : mappings_read(&mappings, tracker->maps);
+	int err = tracker->fd < 0 ? -ESRCH : mappings_read(&mappings, tracker->maps, tracker->pid);
 
 	for (size_t i = 0; !err && i < mappings.count; i++)
-		err = mapping_collect(tracker, &mappings.list[i], regions);
+		err = mapping_collect(tracker, &mappings.list[i], &scanned);
 	if (!err)
-		err = check_program(tracker);
+		err = collect_referenced(tracker, &scanned);
+	if (!err)
+		err = regions_add_all(regions, &scanned);
 	mappings_free(&mappings);
-	if (err)
-		regions_cut(regions, mark);
+	regions_free(&scanned);
 	return err;
 }
 
@@ -220,5 +284,6 @@ const struct tracker_mechanism tracker_uffd = {
 	.collect = uffd_collect,
 	.close = uffd_close,
 	.collects_while_running = true,
+	.tells_exec = true,
 	.leaves_soft_dirty = true,
 };

@@ -15,6 +15,8 @@
 #error "ckpt: kernels from 6.1 to 6.14 are supported"
 #endif
 
+#include <linux/fdtable.h>
+#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
@@ -44,6 +46,13 @@ static inline bool ckpt_soft_dirty_works(void)
 	return IS_ENABLED(CONFIG_MEM_SOFT_DIRTY) && !boot_cpu_has(X86_FEATURE_XENPV);
 }
 
+/* Of the tracepoint sched_process_exit. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 16, 0)
+#define CKPT_PROBE_EXIT_ARGUMENTS void *unused, struct task_struct *task, bool group_dead
+#else
+#define CKPT_PROBE_EXIT_ARGUMENTS void *unused, struct task_struct *task
+#endif
+
 /*
  * A userfaultfd is of use to a tracker where it has WP_ASYNC; /dev/userfaultfd is older than that. Whether the kernel
  * was also booted so is for the caller to try (UFFDIO_API).
@@ -57,13 +66,20 @@ static inline bool ckpt_userfaultfd_works(void)
 #endif
 }
 
-/* A descriptor in the table of kernel threads, or -errno. */
-static inline int ckpt_userfaultfd_new(struct file *device)
+/* In a kernel thread that has the mm. The descriptor is in the table that kernel threads share, for a moment. */
+static inline struct file *ckpt_userfaultfd_new(struct file *device)
 {
 #ifdef UFFD_FEATURE_WP_ASYNC
-	return device->f_op->unlocked_ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+	int fd = device->f_op->unlocked_ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+	struct file *file;
+
+	if (fd < 0)
+		return ERR_PTR(fd);
+	file = fget(fd) ?: ERR_PTR(-EBADF);
+	close_fd(fd);
+	return file;
 #else
-	return -EOPNOTSUPP;
+	return ERR_PTR(-EOPNOTSUPP);
 #endif
 }
 

@@ -15,6 +15,7 @@ union argument {
 	struct ckpt_track track;
 	struct ckpt_userfaultfd userfaultfd;
 	struct ckpt_collect collect;
+	struct ckpt_referenced referenced;
 };
 
 static const struct ckpt_command *command_find(const struct ckpt_command *commands, size_t count, unsigned int number)

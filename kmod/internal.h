@@ -5,6 +5,8 @@
 #include <linux/list.h>
 #include <linux/mm_types.h>
 #include <linux/mutex.h>
+#include <linux/poll.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/xarray.h>
 #include <linux/ckpt.h>
@@ -76,7 +78,8 @@ struct ckpt_cover {
  * The file that user space holds owns the tracker; the file's operations hold the module.
  */
 struct ckpt_tracker {
-	struct list_head link;		/* in trackers, under trackers_lock */
+	struct list_head link;		/* in trackers; written under trackers_lock, read under RCU */
+	struct rcu_head rcu;
 	struct mm_struct *mm;
 	struct pid *pid;		/* of the process that had it when the tracker was made */
 	struct mutex lock;		/* the rest, and one collect at a time */
@@ -93,7 +96,10 @@ struct ckpt_tracker {
 int ckpt_device_register(void);
 void ckpt_device_unregister(void);
 
-struct file;
+int ckpt_watch_register(void);
+void ckpt_watch_unregister(void);
+/* Has the poll woken when a tracked process executes a program or exits. */
+void ckpt_watch(struct file *file, poll_table *table);
 
 /* A descriptor for the caller: reserved by a command, and installed or given back when the command has ended. */
 struct ckpt_descriptor {
@@ -105,11 +111,17 @@ int ckpt_descriptor_reserve(struct ckpt_descriptor *new);
 
 /* A new tracker of the task's mm. */
 int ckpt_tracker_create(struct task_struct *task, struct ckpt_descriptor *new, u64 *generation);
+/* Whether a process is tracked; for a moment only. */
+bool ckpt_tracker_of(struct task_struct *task);
 /* Everything is unknown again. */
 void ckpt_tracker_restart(struct ckpt_tracker *tracker);
 
 /* A userfaultfd of the mm, which has users. device_fd: the caller's /dev/userfaultfd. */
 struct file *ckpt_userfaultfd_create(struct mm_struct *mm, int device_fd);
+
+/* References on a compound page that are not its mappings' and the kernel's own. */
+bool ckpt_page_referenced_elsewhere(struct page *head);
+int ckpt_referenced_find(struct mm_struct *mm, struct ckpt_referenced *command);
 
 int ckpt_walk(struct ckpt_tracker *tracker, struct mm_struct *mm, struct ckpt_collect *collect);
 

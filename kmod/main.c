@@ -5,12 +5,20 @@
 
 static int __init ckpt_init(void)
 {
-	return ckpt_device_register();
+	int err = ckpt_watch_register();
+
+	if (err)
+		return err;
+	err = ckpt_device_register();
+	if (err)
+		ckpt_watch_unregister();
+	return err;
 }
 
 static void __exit ckpt_exit(void)
 {
 	ckpt_device_unregister();
+	ckpt_watch_unregister();
 }
 
 module_init(ckpt_init);

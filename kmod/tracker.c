@@ -8,6 +8,7 @@
 #include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
 
@@ -46,7 +47,7 @@ static int trackers_add(struct ckpt_tracker *tracker)
 		if (other->mm == tracker->mm)
 			err = -EBUSY;
 	if (!err)
-		list_add(&tracker->link, &trackers);
+		list_add_rcu(&tracker->link, &trackers);
 	mutex_unlock(&trackers_lock);
 	return err;
 }
@@ -55,16 +56,16 @@ static void tracker_free(struct ckpt_tracker *tracker)
 {
 	ckpt_tables_destroy(&tracker->tables);
 	kvfree(tracker->regions);
-	kfree(tracker);
+	put_pid(tracker->pid);
+	mmdrop(tracker->mm);
+	kfree_rcu(tracker, rcu);
 }
 
 static void tracker_destroy(struct ckpt_tracker *tracker)
 {
 	mutex_lock(&trackers_lock);
-	list_del(&tracker->link);
+	list_del_rcu(&tracker->link);
 	mutex_unlock(&trackers_lock);
-	put_pid(tracker->pid);
-	mmdrop(tracker->mm);
 	tracker_free(tracker);
 }
 
@@ -74,24 +75,65 @@ static int tracker_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
+bool ckpt_tracker_of(struct task_struct *task)
+{
+	struct ckpt_tracker *tracker;
+	bool found = false;
+
+	rcu_read_lock();
+	list_for_each_entry_rcu(tracker, &trackers, link)
+		found |= tracker->pid == task_tgid(task);
+	rcu_read_unlock();
+	return found;
+}
+
+enum process_state {
+	PROCESS_SAME,
+	PROCESS_EXECED,
+	PROCESS_EXITED,
+};
+
 /*
- * The address space, with its users held, if it is still the process's own. exec gives a process another one; the old
- * one may live on in others that shared it (vfork), and is not this tracker's any more. A process whose first thread
- * alone has ended still has it. mmput_async() afterwards: if all users have gone meanwhile, the memory is not freed on
- * our time.
+ * exec gives a process another address space; the old one may live on in others that shared it (vfork), and is not this
+ * tracker's any more. A process whose first thread alone has ended still has it, though that thread has none.
+ */
+static enum process_state process_state(const struct ckpt_tracker *tracker)
+{
+	struct task_struct *task = get_pid_task(tracker->pid, PIDTYPE_TGID);
+	enum process_state state = PROCESS_SAME;
+
+	if (!task)
+		return PROCESS_EXITED;
+	task_lock(task);
+	if (task->mm && task->mm != tracker->mm)
+		state = PROCESS_EXECED;
+	task_unlock(task);
+	if (!atomic_read(&task->signal->live))
+		state = PROCESS_EXITED;
+	put_task_struct(task);
+	return state;
+}
+
+/*
+ * The address space with its users held, or NULL. mmput_async() afterwards: if all users have gone meanwhile, the memory
+ * is not freed on our time.
  */
 static struct mm_struct *tracker_mm_get(struct ckpt_tracker *tracker)
 {
-	struct task_struct *task = get_pid_task(tracker->pid, PIDTYPE_TGID);
-	bool own;
+	return process_state(tracker) == PROCESS_SAME && mmget_not_zero(tracker->mm) ? tracker->mm : NULL;
+}
 
-	if (!task)
-		return NULL;
-	task_lock(task);
-	own = !task->mm || task->mm == tracker->mm;
-	task_unlock(task);
-	put_task_struct(task);
-	return own && mmget_not_zero(tracker->mm) ? tracker->mm : NULL;
+static __poll_t tracker_poll(struct file *file, poll_table *table)
+{
+	ckpt_watch(file, table);
+	switch (process_state(file->private_data)) {
+	case PROCESS_EXECED:
+		return EPOLLIN | EPOLLRDNORM;
+	case PROCESS_EXITED:
+		return EPOLLIN | EPOLLRDNORM | EPOLLHUP;
+	default:
+		return 0;
+	}
 }
 
 static int collect_check(const struct ckpt_collect *collect)
@@ -126,6 +168,23 @@ static int tracker_collect(struct file *file, void *argument, struct ckpt_descri
 		mmput_async(mm);
 	collect->out_generation = tracker->generation;
 	mutex_unlock(&tracker->lock);
+	return err;
+}
+
+static int tracker_referenced(struct file *file, void *argument, struct ckpt_descriptor *new)
+{
+	struct ckpt_tracker *tracker = file->private_data;
+	struct ckpt_referenced *referenced = argument;
+	struct mm_struct *mm;
+	int err;
+
+	if (referenced->flags || !PAGE_ALIGNED(referenced->start) || !referenced->vec_len)
+		return -EINVAL;
+	mm = tracker_mm_get(tracker);
+	if (!mm)
+		return -ESRCH;
+	err = ckpt_referenced_find(mm, referenced);
+	mmput_async(mm);
 	return err;
 }
 
@@ -167,6 +226,7 @@ static int tracker_userfaultfd(struct file *file, void *argument, struct ckpt_de
 
 static const struct ckpt_command tracker_commands[] = {
 	{ CKPT_IOC_COLLECT, sizeof(struct ckpt_collect), tracker_collect },
+	{ CKPT_IOC_REFERENCED, sizeof(struct ckpt_referenced), tracker_referenced },
 	{ CKPT_IOC_USERFAULTFD, sizeof(struct ckpt_userfaultfd), tracker_userfaultfd },
 };
 
@@ -187,6 +247,7 @@ static long tracker_ioctl(struct file *file, unsigned int number, unsigned long 
 static const struct file_operations tracker_operations = {
 	.owner = THIS_MODULE,
 	.release = tracker_release,
+	.poll = tracker_poll,
 	.unlocked_ioctl = tracker_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 	.llseek = noop_llseek,
@@ -201,7 +262,9 @@ static struct ckpt_tracker *tracker_alloc(struct task_struct *task, struct mm_st
 		return ERR_PTR(-ENOMEM);
 	mutex_init(&tracker->lock);
 	ckpt_tables_init(&tracker->tables);
+	mmgrab(mm);
 	tracker->mm = mm;
+	tracker->pid = get_task_pid(task, PIDTYPE_TGID);
 	tracker->stamp = 1;
 	ckpt_tracker_restart(tracker);
 	tracker->regions = kvmalloc_array(CKPT_BOUNCE_REGIONS, sizeof(*tracker->regions), GFP_KERNEL_ACCOUNT);
@@ -210,8 +273,6 @@ static struct ckpt_tracker *tracker_alloc(struct task_struct *task, struct mm_st
 		tracker_free(tracker);
 		return ERR_PTR(err);
 	}
-	mmgrab(mm);
-	tracker->pid = get_task_pid(task, PIDTYPE_TGID);
 	return tracker;
 }
 

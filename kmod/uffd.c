@@ -10,7 +10,6 @@
  * this module's, its context holds mm_count and nothing of ours. Therefore it needs no reference to the module, works
  * on when that is unloaded, and at its last close the kernel takes its registrations off the mm; the process goes on.
  */
-#include <linux/fdtable.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/kthread.h>
@@ -21,27 +20,20 @@
 #include "compat.h"
 #include "internal.h"
 
-struct request {
+struct uffd_request {
 	struct work_struct work;
 	struct mm_struct *mm;
 	struct file *device;
 	struct file *file;	/* the answer */
 };
 
-static void request_run(struct work_struct *work)
+static void uffd_request_run(struct work_struct *work)
 {
-	struct request *request = container_of(work, struct request, work);
-	int fd;
+	struct uffd_request *request = container_of(work, struct uffd_request, work);
 
 	kthread_use_mm(request->mm);
-	fd = ckpt_userfaultfd_new(request->device);
+	request->file = ckpt_userfaultfd_new(request->device);
 	kthread_unuse_mm(request->mm);
-	if (fd < 0) {
-		request->file = ERR_PTR(fd);
-		return;
-	}
-	request->file = fget(fd) ?: ERR_PTR(-EBADF);
-	close_fd(fd);
 }
 
 /*
@@ -69,12 +61,12 @@ static bool is_userfaultfd_device(const struct file *file)
  */
 struct file *ckpt_userfaultfd_create(struct mm_struct *mm, int device_fd)
 {
-	struct request request = { .mm = mm, .device = fget(device_fd) };
+	struct uffd_request request = { .mm = mm, .device = fget(device_fd) };
 
 	if (!request.device)
 		return ERR_PTR(-EBADF);
 	if (is_userfaultfd_device(request.device)) {
-		INIT_WORK_ONSTACK(&request.work, request_run);
+		INIT_WORK_ONSTACK(&request.work, uffd_request_run);
 		schedule_work(&request.work);
 		flush_work(&request.work);
 		destroy_work_on_stack(&request.work);

@@ -395,7 +395,7 @@ static u32 absent_categories(enum trust trust, pte_t pte)
  * the references before and after sees a page that goes into or out of the swap cache or an LRU list in between as
  * referenced, never the other way round.
  */
-static bool page_referenced_elsewhere(struct page *head)
+bool ckpt_page_referenced_elsewhere(struct page *head)
 {
 	int before = page_ref_count(head);
 	int expected = 1;
@@ -449,7 +449,7 @@ static void table_disarm_referenced(struct walk *walk, pte_t *table)
 	for_each_set_bit(i, walk->referenced, PTRS_PER_PTE) {
 		head = compound_head(pfn_to_page(pte_pfn(table[i])));
 		if (head != last)
-			elsewhere = page_referenced_elsewhere(head);
+			elsewhere = ckpt_page_referenced_elsewhere(head);
 		last = head;
 		if (elsewhere)
 			pte_disarm(table + i);
@@ -643,7 +643,7 @@ static void huge_arm(struct walk *walk, pmd_t *pmd, pmd_t old)
 	do {
 		new = pmd_wrprotect(pmd_clear_soft_dirty(old));
 	} while (!try_cmpxchg(&pmd->pmd, &old.pmd, new.pmd));
-	if (!page_referenced_elsewhere(pfn_to_page(pmd_pfn(new))))
+	if (!ckpt_page_referenced_elsewhere(pfn_to_page(pmd_pfn(new))))
 		return;
 	old = new;
 	do {

@@ -66,10 +66,13 @@ static void check_criu(struct doctor *doctor, const char *program)
 	struct criu_version version;
 	struct problem problem;
 
-	if (criu_probe(program, &version, &problem))
+	if (criu_probe(program, &version, &problem)) {
 		find(doctor, FINDING_FAIL, "CRIU", problem.text);
-	else
-		find(doctor, FINDING_OK, "CRIU", version.text);
+		return;
+	}
+	find(doctor, FINDING_OK, "CRIU", version.text);
+	if (!version.tracks_memory)
+		find(doctor, FINDING_NOTE, "CRIU", CRIU_SENDS_ALL);
 }
 
 static void check_store(struct doctor *doctor, const struct class *class)

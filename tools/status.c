@@ -35,6 +35,10 @@ static void print_job(const json_t *job)
 	       (double)integer(epoch, "bytes_written") / (1 << 20),
 	       (long long)integer(job, "checkpoints"), (long long)integer(checkpoint, "frozen_ms"),
 	       (long long)integer(checkpoint, "flush_ms"), forecast);
+	if (json_object_get(job, "mechanism_reason"))
+		printf("  mechanism %s, because %s\n", string(job, "mechanism"), string(job, "mechanism_reason"));
+	if (integer(epoch, "frozen_ms"))
+		printf("  the last epoch stopped it for %lld ms\n", (long long)integer(epoch, "frozen_ms"));
 	if (unprotected)
 		printf("  cannot be saved: %s\n", unprotected);
 	if (problem && (!unprotected || strcmp(problem, unprotected)))
@@ -53,6 +57,8 @@ static void print_status(const json_t *answer)
 	json_array_foreach(json_object_get(answer, "classes"), i, job)
 		printf(" %s", json_string_value(job));
 	putchar('\n');
+	if (json_is_false(json_object_get(answer, "criu_tracks_memory")))
+		printf("%s\n", CRIU_SENDS_ALL);
 	if (json_is_object(notice))
 		printf("this node will be taken away: %s\n", string(notice, "text"));
 	if (!json_array_size(jobs))

@@ -4,12 +4,20 @@
  *
  *	lifetime		all tests
  *	lifetime hold		prints "held" and keeps a tracker until its input ends, for rmmod
+ *	lifetime outlive	prints "held" and keeps a userfaultfd without its tracker; uses it when its input ends
  */
+#include <dirent.h>
+#include <poll.h>
 #include <pthread.h>
-#include <stdatomic.h>
+#include <sched.h>
 #include <sys/prctl.h>
+#include <linux/userfaultfd.h>
 
 #include "guest.h"
+
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC (1 << 15)	/* 6.7 */
+#endif
 
 #define JOB_BYTES (16ul << 20)
 
@@ -163,6 +171,231 @@ static void executed(void)
 	close(pipes[1]);
 }
 
+static short events(int tracker, int timeout_ms)
+{
+	struct pollfd wait = { .fd = tracker, .events = POLLIN };
+
+	require(poll(&wait, 1, timeout_ms) >= 0);
+	return wait.revents;
+}
+
+/* Executes `sleep` when a byte comes through the pipe. */
+static int sleeper_run(void *argument)
+{
+	const int *order = argument;
+	char byte;
+
+	if (read(order[0], &byte, 1) == 1)
+		execlp("sleep", "sleep", "1000", NULL);
+	_exit(127);
+}
+
+/* Whoever polls is woken by the exec, and by the exit, and finds the state again when it asks later. */
+static void polled(void)
+{
+	int device = device_open(), order[2], tracker, second;
+	pid_t pid, waker;
+
+	require(pipe2(order, O_CLOEXEC) == 0);
+	pid = fork();
+	require(pid >= 0);
+	if (!pid)
+		sleeper_run(order);
+	tracker = tracker_try(device, pid);
+	require(events(tracker, 0) == 0);
+	waker = fork();
+	require(waker >= 0);
+	if (!waker) {
+		usleep(200000);
+		_exit(write(order[1], "", 1) != 1);
+	}
+	require(events(tracker, 60000) == POLLIN && events(tracker, 0) == POLLIN);
+	require(collect(tracker) == ESRCH);
+	second = tracker_try(device, pid);
+	require(second >= 0 && events(second, 0) == 0 && collect(second) == 0);
+	require(waitpid(waker, NULL, 0) == waker);
+	waker = fork();
+	require(waker >= 0);
+	if (!waker) {
+		usleep(200000);
+		_exit(kill(pid, SIGKILL));
+	}
+	require(events(second, 60000) == (POLLIN | POLLHUP) && events(tracker, 0) == (POLLIN | POLLHUP));
+	require(waitpid(waker, NULL, 0) == waker && waitpid(pid, NULL, 0) == pid);
+	require(events(second, 0) == (POLLIN | POLLHUP));
+	close(second);
+	close(tracker);
+	close(device);
+	close(order[0]);
+	close(order[1]);
+}
+
+/*
+ * A process that shares its parent's address space, as with vfork: it cannot be tracked if that is tracked already; and
+ * if it is, its tracker does not go on with the parent's memory when the process executes a program.
+ */
+static void shared(void)
+{
+	static char stack[65536] __attribute__((aligned(16)));
+	int device = device_open(), order[2], tracker;
+	pid_t child;
+
+	require(pipe2(order, O_CLOEXEC) == 0);
+	child = clone(sleeper_run, stack + sizeof(stack), CLONE_VM | SIGCHLD, order);
+	require(child >= 0);
+	tracker = tracker_try(device, getpid());
+	require(tracker >= 0);
+	require_error(EBUSY, tracker_try(device, child));
+	close(tracker);
+	tracker = tracker_try(device, child);
+	require(tracker >= 0 && collect(tracker) == 0);
+	require_error(EBUSY, tracker_try(device, getpid()));
+	require(write(order[1], "", 1) == 1);
+	require(events(tracker, 60000) == POLLIN && collect(tracker) == ESRCH);
+	close(tracker);
+	tracker = tracker_try(device, getpid());
+	require(tracker >= 0 && events(tracker, 0) == 0);
+	job_end(child);
+	close(tracker);
+	close(device);
+	close(order[0]);
+	close(order[1]);
+}
+
+/* Of the tracked process, or -1 and errno. */
+static int userfaultfd_try(int tracker)
+{
+	struct ckpt_userfaultfd userfaultfd = { .size = sizeof(userfaultfd), .device_fd = open("/dev/userfaultfd", O_RDWR) };
+	int err = ioctl(tracker, CKPT_IOC_USERFAULTFD, &userfaultfd);
+	int saved = errno;
+
+	close(userfaultfd.device_fd);
+	errno = saved;
+	return err ? -1 : userfaultfd.out_fd;
+}
+
+static bool uffd_works(void)
+{
+	struct ckpt_info info = { .size = sizeof(info) };
+	int device = device_open();
+
+	require(ioctl(device, CKPT_IOC_INFO, &info) == 0);
+	close(device);
+	return info.out_mechanisms & CKPT_MECHANISM_UFFD_WP;
+}
+
+static unsigned int kernel_descriptors(void)
+{
+	DIR *directory = opendir("/proc/2/fd");
+	unsigned int count = 0;
+
+	require(directory);
+	while (readdir(directory))
+		count++;
+	closedir(directory);
+	return count;
+}
+
+static void *userfaultfd_until_gone(void *argument)
+{
+	const int *tracker = argument;
+	int fd;
+
+	while ((fd = userfaultfd_try(*tracker)) >= 0)
+		close(fd);
+	require(errno == ESRCH);
+	return NULL;
+}
+
+/* The process ends, and signals come, while userfaultfds of it are made; nothing of them stays with the kernel. */
+static void killed_during_userfaultfd(void)
+{
+	unsigned int before = kernel_descriptors();
+
+	for (int round = 0; round < 20; round++) {
+		pid_t pid = job_start();
+		int tracker = tracker_of(pid);
+		pthread_t thread[2];
+
+		for (int i = 0; i < 2; i++)
+			require(pthread_create(&thread[i], NULL, userfaultfd_until_gone, &tracker) == 0);
+		usleep(round * 1000);
+		job_end(pid);
+		for (int i = 0; i < 2; i++)
+			require(pthread_join(thread[i], NULL) == 0);
+		close(tracker);
+	}
+	require(kernel_descriptors() == before);
+}
+
+static void memory_register(int userfaultfd, char *memory, size_t bytes)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_WP_ASYNC };
+	struct uffdio_register reg = { .range = { (uintptr_t)memory, bytes }, .mode = UFFDIO_REGISTER_MODE_WP };
+	struct uffdio_writeprotect protect = { .range = reg.range, .mode = UFFDIO_WRITEPROTECT_MODE_WP };
+
+	require(ioctl(userfaultfd, UFFDIO_API, &api) == 0);
+	require(ioctl(userfaultfd, UFFDIO_REGISTER, &reg) == 0);
+	require(ioctl(userfaultfd, UFFDIO_WRITEPROTECT, &protect) == 0);
+}
+
+/* Counts in the first word, and writes all the rest. */
+static pid_t counter_start(unsigned long *count, char *memory)
+{
+	pid_t pid = fork();
+
+	require(pid >= 0);
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;; ++*(volatile unsigned long *)count)
+		for (size_t at = 0; at < JOB_BYTES; at += PAGE)
+			((volatile char *)memory)[at]++;
+}
+
+static void await_count(const unsigned long *count, unsigned long more)
+{
+	unsigned long begin = *(volatile const unsigned long *)count;
+
+	while (*(volatile const unsigned long *)count < begin + more)
+		usleep(1000);
+}
+
+/* Who tracks a job with a userfaultfd is killed: the job goes on, and can be tracked again. */
+static void killed_with_userfaultfd(void)
+{
+	unsigned long *count = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	char *memory = mmap(NULL, JOB_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pid_t job = counter_start(count, memory);
+
+	for (int round = 0; round < 3; round++) {
+		int ready[2];
+		pid_t owner;
+		char byte;
+
+		require(pipe(ready) == 0);
+		owner = fork();
+		require(owner >= 0);
+		if (!owner) {
+			int tracker = tracker_of(job);
+
+			memory_register(userfaultfd_try(tracker), memory, JOB_BYTES);
+			require(write(ready[1], "", 1) == 1);
+			pause();
+		}
+		require(read(ready[0], &byte, 1) == 1);
+		await_count(count, 3);
+		kill(owner, SIGKILL);
+		require(waitpid(owner, NULL, 0) == owner);
+		await_count(count, 3);
+		close(ready[0]);
+		close(ready[1]);
+	}
+	job_end(job);
+	munmap(memory, JOB_BYTES);
+	munmap(count, PAGE);
+}
+
 static void nothing(int signal)
 {
 }
@@ -244,15 +477,47 @@ static int hold(void)
 	return 0;
 }
 
+/* The userfaultfd works on without the tracker and, when the input has ended, without the module. */
+static int outlive(void)
+{
+	char *memory = mmap(NULL, JOB_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int tracker, userfaultfd;
+	char byte;
+
+	if (!uffd_works()) {
+		puts("no userfaultfd");
+		return 0;
+	}
+	tracker = tracker_of(getpid());
+	userfaultfd = userfaultfd_try(tracker);
+	require(userfaultfd >= 0);
+	close(tracker);
+	puts("held");
+	fflush(stdout);
+	while (read(STDIN_FILENO, &byte, 1) > 0)
+		;
+	require_error(ENOENT, open("/dev/ckpt", O_RDWR));
+	memory[0] = 1;
+	memory_register(userfaultfd, memory, JOB_BYTES);
+	memory[0] = memory[PAGE] = 2;
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
-	if (argc > 1 && !strcmp(argv[1], "hold"))
-		return hold();
+	if (argc > 1)
+		return !strcmp(argv[1], "hold") ? hold() : outlive();
 	killed_before_collect();
 	killed_during_collect();
 	closed_during_collect();
 	collected_by_two_threads();
 	executed();
+	polled();
+	shared();
+	if (uffd_works()) {
+		killed_during_userfaultfd();
+		killed_with_userfaultfd();
+	}
 	interrupted();
 	memory_is_freed();
 	puts("lifetime: all as expected");

@@ -28,6 +28,16 @@ fi
 exec 3<&-
 rmmod ckpt
 
+# A userfaultfd that it gave does not.
+modprobe ckpt
+"$tests/lifetime" outlive </tmp/input >/tmp/output &
+exec 3>/tmp/input
+read -r held </tmp/output
+rmmod ckpt
+exec 3>&-
+wait $!
+echo "without the module: $held"
+
 for _ in $(seq 50); do
 	modprobe ckpt
 	echo | "$tests/lifetime" hold >/dev/null

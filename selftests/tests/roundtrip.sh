@@ -3,7 +3,7 @@
 # DESCRIPTION: every kind of job is saved by a drain and goes on from there as if nothing had been
 # KERNELS: criu
 # RUN: guest
-# Usage: roundtrip.sh [KIND…]	(all)
+# Usage: roundtrip.sh [KIND[,MECHANISM]…]	(all; MECHANISM: of the class, where it works)
 set -eu
 . "${0%/*}/lib.sh"
 
@@ -11,8 +11,8 @@ set -eu
 round_trip() { # CHECK COMMAND…
 	check=$1
 	shift
-	configure
-	ckptd_start
+	configure ${mechanism:+"mechanism = $mechanism"}
+	ckptd_start $faults
 	run_start -- "$@"
 	await "two epochs" 60 field_is_least epochs 2
 	progress 3
@@ -20,7 +20,7 @@ round_trip() { # CHECK COMMAND…
 	run_ends 75
 	grep -q 'the job is saved' err
 	saved=$(steps out)
-	ckptd_restart
+	ckptd_restart $faults
 	run_start -- "$@"
 	await "the restore" 60 grep -q "goes on from checkpoint" err
 	progress 5
@@ -61,10 +61,23 @@ pipeline_trip() {
 		echo ok pipeline'
 }
 
-for kind in ${*:-memory threads tree shared files matrix pipeline}; do
-	case $kind in
-	matrix | pipeline) try "$kind" "${kind}_trip" ;;
-	*) mode=$kind && try "$kind" workload_trip ;;
+mechanism_works() {
+	ckptctl doctor | grep -q "^ok .*mechanism $mechanism "
+}
+
+# Each mechanism once, and CRIU on a kernel that has no soft-dirty bits.
+for kind in ${*:-memory threads tree shared files matrix pipeline tree,uffd-wp threads,procfs memory,hash memory,uffd-wp,no_soft_dirty}; do
+	mechanism=$(echo "$kind," | cut -d, -f2)
+	faults=$(echo "$kind,," | cut -d, -f3)
+	faults=${faults:+CKPT_FAULT=criu.$faults}
+	mode=${kind%%,*}
+	if [ -n "$mechanism" ] && ! mechanism_works; then
+		echo "skip $kind: the mechanism does not work on this kernel"
+		continue
+	fi
+	case $mode in
+	matrix | pipeline) try "$kind" "${mode}_trip" ;;
+	*) try "$kind" workload_trip ;;
 	esac
 done
 finish

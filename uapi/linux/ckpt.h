@@ -14,10 +14,14 @@
  *	close(tracker);
  *
  * A tracker belongs to the address space (mm) that a process has: when the process executes another program, or all
- * its threads exit, the tracker has ended, and its commands fail with ESRCH.  It does not keep the memory alive.  To be
- * told about exit at once, poll the pidfd; an exec is only seen by the next command.  A child made by fork has an
- * address space of its own and needs a tracker of its own.  There is one tracker per address space; a process that
- * shares one that is tracked already (vfork, before its exec) gets EBUSY.
+ * its threads exit, the tracker has ended, and its commands fail with ESRCH.  It does not keep the memory alive.  A child
+ * made by fork has an address space of its own and needs a tracker of its own.  There is one tracker per address space;
+ * a process that shares one that is tracked already (vfork, before its exec) gets EBUSY.
+ *
+ * poll() tells of the end as it happens: POLLIN when the process executes another program (TRACK it again, with a new
+ * generation and everything to be reported), POLLIN and POLLHUP when it has exited.  It means "look": the state is what
+ * poll() finds when it answers, and stays; a process may exec and be gone before it is looked at, two execs are one
+ * event, and an exec that fails is none.  Other events of an address space (fork, mmap, and so on) are not told.
  *
  * COLLECT reports each page in [start, end) that may have been written since it was last reported, and arms it again
  * in the same step, while the process runs.  Pages must be read after COLLECT has returned: a write at any later time
@@ -50,6 +54,14 @@
  *	ioctl(userfaultfd.out_fd, UFFDIO_REGISTER, …);	as in userfaultfd(2)
  *	ioctl(pagemap, PAGEMAP_SCAN, …);		on /proc/PID/pagemap
  *
+ *	ioctl(tracker, CKPT_IOC_REFERENCED, …);		which of the reported pages to report again
+ *
+ * A page that the kernel or a device holds a reference on (I/O in flight, registered buffers) can be written without a
+ * fault, so write-protecting it tells nothing.  REFERENCED looks for such pages in the ranges given, and changes nothing.
+ * Who collects with a userfaultfd asks it, after each scan, for what the scan has reported and for what it found the
+ * last time; what it finds counts as written in the next collection, whatever the scan says then.  Pages are read
+ * afterwards.
+ *
  * /proc/PID/pagemap shows the address space that the process had at its open.  If it was opened after TRACK and before
  * USERFAULTFD succeeded, then that, the tracker's and the userfaultfd's are the same one: a process never comes back to
  * an address space that it has left.  The userfaultfd is independent of the tracker and of the module once it is there.
@@ -78,7 +90,7 @@
  *	ENOMEM
  *
  * Privileges: /dev/ckpt belongs to root (0600).  TRACK and USERFAULTFD need CAP_SYS_PTRACE in the user namespaces of the
- * process and of its address space.  COLLECT needs only the descriptor.
+ * process and of its address space.  The other commands need only the descriptor.
  */
 #ifndef _UAPI_LINUX_CKPT_H
 #define _UAPI_LINUX_CKPT_H
@@ -201,11 +213,39 @@ struct ckpt_userfaultfd {
 };
 #define CKPT_IOC_USERFAULTFD _IOWR(CKPT_IOC_TYPE, 0x11, struct ckpt_userfaultfd)
 
+/**
+ * struct ckpt_referenced - ioctl(CKPT_IOC_REFERENCED) on a tracker
+ * @size: sizeof(struct ckpt_referenced)
+ * @flags: must be 0
+ * @ranges: address of an array of struct ckpt_region, sorted by address; only start and end count
+ * @range_count: its elements; may be 0
+ * @start: a multiple of the page size; what lies below it is passed over
+ * @vec: address of an array of struct ckpt_region
+ * @vec_len: its elements, at least 1
+ * @out_count: elements that were written, with WRITTEN and PRESENT: sorted, not overlapping
+ * @out_walk_end: what of the ranges lies below it was looked at; CKPT_REFERENCED_ALL when that is everything. Else the
+ *	vector is full or a signal came: call again with start set to it
+ */
+struct ckpt_referenced {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 ranges;
+	__aligned_u64 range_count;
+	__aligned_u64 start;
+	__aligned_u64 vec;
+	__aligned_u64 vec_len;
+	__aligned_u64 out_count;
+	__aligned_u64 out_walk_end;
+};
+#define CKPT_REFERENCED_ALL (~(__u64)0)
+#define CKPT_IOC_REFERENCED _IOWR(CKPT_IOC_TYPE, 0x12, struct ckpt_referenced)
+
 /* The layout is the same for every compiler and for 32-bit programs. */
 _Static_assert(sizeof(struct ckpt_info) == 48, "struct ckpt_info");
 _Static_assert(sizeof(struct ckpt_track) == 32, "struct ckpt_track");
 _Static_assert(sizeof(struct ckpt_region) == 24, "struct ckpt_region");
 _Static_assert(sizeof(struct ckpt_collect) == 64, "struct ckpt_collect");
 _Static_assert(sizeof(struct ckpt_userfaultfd) == 16, "struct ckpt_userfaultfd");
+_Static_assert(sizeof(struct ckpt_referenced) == 64, "struct ckpt_referenced");
 
 #endif

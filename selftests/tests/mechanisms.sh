@@ -1,0 +1,112 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# DESCRIPTION: which mechanism tracks a job, and why, is said; what each does while a job runs does it no harm
+# KERNELS: criu
+# RUN: guest
+set -eu
+. "${0%/*}/lib.sh"
+
+job_start() { # [OPTION…]
+	run_start -- "$workload" memory --stop stop --arena-mib 8
+	await "two epochs" 60 field_is_least epochs 2
+}
+
+# Saved, restored, and right.
+job_finish() {
+	ckptctl drain
+	run_ends 75
+	ckptd_restart
+	run_start -- "$workload" memory --stop stop --arena-mib 8
+	await "the restore" 60 grep -q "goes on from checkpoint" err
+	progress 3
+	touch stop
+	run_ends 0
+	check_output out
+	check_digest out memory --arena-mib 8
+}
+
+works() { ckptctl doctor | grep -q "^ok .*mechanism $1 "; } # MECHANISM
+
+the_module_is_missing() {
+	rmmod ckpt
+	configure
+	ckptd_start
+	ckptctl doctor >/tmp/doctor || :
+	grep "^note .*mechanism soft-dirty .*modprobe ckpt" /tmp/doctor
+	grep "^note .*mechanism uffd-wp .*modprobe ckpt" /tmp/doctor
+	grep "^ok .*mechanism procfs .*used for mechanism = auto" /tmp/doctor
+	grep "^ok .*mechanism hash " /tmp/doctor
+	job_start
+	ckptctl status | grep "mechanism procfs, because soft-dirty: .*modprobe ckpt.*; uffd-wp: "
+	ckptctl status --json | grep '"frozen_ms": [0-9]'
+	logged "tracked by procfs, because soft-dirty"
+	logged "job frozen for [0-9]* ms"
+	job_finish
+	modprobe ckpt
+}
+
+# An epoch of procfs has the job frozen when ckptd dies.
+killed_while_frozen() {
+	configure "mechanism = procfs"
+	ckptd_start CKPT_FAULT=reader.frozen:3=kill
+	run_start -- "$workload" memory --stop stop --arena-mib 8
+	await "ckptd's death" 60 zombie_or_gone "$(cat /tmp/ckptd.pid)"
+	progress 3
+	ckptd_start
+	await "an epoch" 60 field_is_least epochs 1
+	job_finish
+}
+
+# With ckptd its userfaultfd of the job goes.
+killed_with_userfaultfd() {
+	configure "mechanism = uffd-wp"
+	ckptd_start
+	job_start
+	ckptd_stop KILL
+	progress 3
+	ckptd_start
+	await "an epoch" 60 field_is_least epochs 1
+	grep -l userfaultfd /proc/"$(cat /tmp/ckptd.pid)"/fdinfo/* >/dev/null || ls -l /proc/"$(cat /tmp/ckptd.pid)"/fd | grep userfaultfd
+	if ls -l /proc/"$(field pid)"/fd | grep userfaultfd; then
+		echo "the job has a userfaultfd"
+		return 1
+	fi
+	job_finish
+}
+
+# The program that a job becomes is not left alone until the next epoch is due.
+executed() {
+	configure "epoch_interval = 1h"
+	ckptd_start
+	# shellcheck disable=SC2016 # for the job's shell
+	run_start -- sh -c 'while [ ! -e go ]; do sleep 0.1; done; exec "$@"' sh "$workload" memory --stop stop
+	await "the first epoch" 60 field_is_least epochs 1
+	touch go
+	await "an epoch of the new program" 60 field_is_least epochs 2
+	touch stop
+	run_ends 0
+}
+
+without_soft_dirty() {
+	configure
+	ckptd_start CKPT_FAULT=criu.no_soft_dirty
+	ckptctl status | grep "CRIU sends all pages"
+	logged "CRIU sends all pages"
+}
+
+modprobe ckpt
+configure
+ckptd_start
+ckptctl doctor || :
+try "the module is missing" the_module_is_missing
+modprobe ckpt
+try "ckptd is killed while it has the job frozen" killed_while_frozen
+ckptd_start
+if works uffd-wp; then
+	try "ckptd is killed with a userfaultfd of the job" killed_with_userfaultfd
+else
+	echo "skip uffd-wp: not on this kernel"
+fi
+try "a job executes another program" executed
+try "no soft-dirty bits for CRIU" without_soft_dirty
+finish
