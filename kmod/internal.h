@@ -30,6 +30,7 @@ struct ckpt_cover {
 	unsigned long index;	/* address >> PMD_SHIFT, or CKPT_COVER_NONE */
 	unsigned long next;	/* valid between two ioctls */
 	u64 table;		/* its identity, or CKPT_TABLE_UNKNOWN */
+	u32 stamp;		/* the tracker's when the walk came there */
 };
 
 #define CKPT_COVER_NONE		ULONG_MAX

@@ -15,7 +15,8 @@
  *    cleared before anything in the VMA is armed. It comes back by itself when the VMA grows or merges with a new one,
  *    therefore an armed entry is never trusted for its bit alone: written = soft-dirty or writable. In the tables of a
  *    VMA that had the flag again ("fresh" tables), permission may have been given, used, and taken away again: by
- *    mprotect, fork, NUMA scanning or swapping. If that can have happened, all of the table is written.
+ *    mprotect, fork, NUMA scanning. If that can have happened, all of the table is written. NUMA scanning does not need
+ *    the mmap lock for write, but it changes entries under the table's lock, and counts before it begins.
  * 2. mremap() of whole aligned tables moves the table, not its entries, and sets no bit. So the tracker remembers for
  *    each 2 MiB which table it armed there ("known" tables). In a table that it did not, everything is written.
  * 3. A page may be written without an entry: DMA or a system call into pages that it holds a reference on. Taking such
@@ -23,7 +24,11 @@
  *    from elsewhere. get_user_pages_fast() takes its reference and then looks at the entry again; here the entry
  *    changes first and the references are counted afterwards: one of the two sees the other.
  * 4. A migration entry becomes a writable entry again when migration ends, if it says so: it is left alone.
- * 5. Secondary MMUs (mmu notifiers), userfaultfd, hugetlb and shadow stacks: not tracked, always written.
+ * 5. The kernel makes some entries anew and forgets the bit: KSM, uprobes, swapoff (before 5.19), khugepaged of small
+ *    huge pages in read-only VMAs (7.x), and a read fault of a swapped page after hole 1. Those are clean for the CPU;
+ *    an armed entry has the CPU's dirty bit, or gets it. So a clean one is written. A page that MADV_FREE gave back
+ *    has to stay clean, and is reported each time. A swap slot has no such bit: where KSM is at work, swapped is written.
+ * 6. Secondary MMUs (mmu notifiers), userfaultfd, hugetlb and shadow stacks: not tracked, always written.
  */
 #include <linux/bitmap.h>
 #include <linux/hugetlb.h>
@@ -70,6 +75,7 @@ struct walk {
 	struct vm_area_struct *vma;
 	enum vma_kind kind;
 	bool untracked;			/* the mm, or else the VMA */
+	bool merges;			/* KSM is at work in the mm */
 	u32 flags;
 	unsigned long origin;		/* where the ioctl began, or the series of them that covers a table */
 	unsigned long visited;		/* tables (address >> PMD_SHIFT) before are dealt with */
@@ -84,6 +90,7 @@ struct walk {
 	u32 count;
 	struct ckpt_region *regions;	/* BOUNCE_REGIONS */
 	DECLARE_BITMAP(referenced, PTRS_PER_PTE); /* armed entries of pages with more references than one */
+	DECLARE_BITMAP(writable, PTRS_PER_PTE);	/* of those, the ones that were writable */
 	bool any_referenced;
 };
 
@@ -111,9 +118,9 @@ static bool report(struct walk *walk, unsigned long start, unsigned long end, u3
 
 /* ---- known tables ---- */
 
-static u64 table_entry(const struct ckpt_tracker *tracker, u64 identity)
+static u64 table_entry(u64 identity, u32 stamp)
 {
-	return identity << (TABLE_STAMP_BITS + 1) | TABLE_STAMP(tracker->stamp);
+	return identity << (TABLE_STAMP_BITS + 1) | TABLE_STAMP(stamp);
 }
 
 static u64 table_identity(pmd_t table)
@@ -143,7 +150,7 @@ static void table_store(struct ckpt_tracker *tracker, unsigned long index, u64 e
 static void cover_complete(struct ckpt_tracker *tracker)
 {
 	struct ckpt_cover *cover = &tracker->cover;
-	u64 entry = table_entry(tracker, cover->table);
+	u64 entry = table_entry(cover->table, cover->stamp);
 
 	if (cover->index != CKPT_COVER_NONE && cover->table != CKPT_TABLE_UNKNOWN &&
 	    table_load(tracker, cover->index) != entry)
@@ -197,6 +204,7 @@ static void cover_enter(struct walk *walk, unsigned long addr, u64 identity)
 	}
 	cover->index = addr >> PMD_SHIFT;
 	cover->table = walk->origin <= (addr & PMD_MASK) ? identity : CKPT_TABLE_UNKNOWN;
+	cover->stamp = walk->tracker->stamp;
 }
 
 static void cover_begin(struct walk *walk)
@@ -291,13 +299,13 @@ static void window_settle(struct walk *walk)
 }
 
 /* See hole 1. What may take write permission away unseen: held off by the mmap lock, or counted here before it acts. */
-static void window_read_events(struct walk *walk)
+static void events_read(struct walk *walk)
 {
 	struct ckpt_tracker *tracker = walk->tracker;
 	struct ckpt_events events = {};
 
 	ckpt_events_read(walk->mm, &events);
-	if (memcmp(&events, &tracker->events, sizeof(events)) || ckpt_mm_swapped(walk->mm)) {
+	if (memcmp(&events, &tracker->events, sizeof(events))) {
 		tracker->events = events;
 		tracker->stamp++;
 	}
@@ -305,6 +313,7 @@ static void window_read_events(struct walk *walk)
 
 /* ---- entries ---- */
 
+/* Under the table's lock. */
 static enum trust table_trust(struct walk *walk, unsigned long addr, u64 identity)
 {
 	struct ckpt_tracker *tracker = walk->tracker;
@@ -315,9 +324,10 @@ static enum trust table_trust(struct walk *walk, unsigned long addr, u64 identit
 	if (TABLE_IDENTITY(entry) != identity)
 		return TRUST_NOTHING;
 	if (!(entry & TABLE_FRESH))
-		return TRUST_BITS;
+		return walk->merges ? TRUST_PRESENT_BITS : TRUST_BITS;
+	events_read(walk);
 	if (TABLE_STAMP(entry) != TABLE_STAMP(tracker->stamp) || !(walk->vma->vm_flags & VM_WRITE) ||
-	    walk->vma->vm_flags & VM_MERGEABLE)
+	    walk->merges)
 		return TRUST_NOTHING;
 	return TRUST_PRESENT_BITS;
 }
@@ -340,13 +350,24 @@ static bool pfn_is_anon(unsigned long pfn)
 	return pfn_valid(pfn) && PageAnon(pfn_to_page(pfn));
 }
 
+/* As an armed entry is, and no other. */
+static bool pte_armed(pte_t pte)
+{
+	return !(pte_flags(pte) & (_PAGE_SOFT_DIRTY | _PAGE_RW)) && pte_dirty(pte);
+}
+
+static bool pmd_armed(pmd_t pmd)
+{
+	return !(pmd_flags(pmd) & (_PAGE_SOFT_DIRTY | _PAGE_RW)) && pmd_dirty(pmd);
+}
+
 static u32 present_categories(const struct walk *walk, enum trust trust, pte_t pte)
 {
 	if (pte_special(pte))
 		return is_zero_pfn(pte_pfn(pte)) ? CKPT_PAGE_PRESENT | CKPT_PAGE_ZERO : 0;
 	if (walk->kind != VMA_ANON && !pfn_is_anon(pte_pfn(pte)))
 		return CKPT_PAGE_PRESENT | CKPT_PAGE_FILE;
-	return own_categories(trust, pte_soft_dirty(pte) || pte_write(pte), CKPT_PAGE_PRESENT);
+	return own_categories(trust, !pte_armed(pte), CKPT_PAGE_PRESENT);
 }
 
 static u32 absent_categories(enum trust trust, pte_t pte)
@@ -378,7 +399,7 @@ static bool page_referenced_elsewhere(struct page *head)
 		if (ckpt_page_in_swapcache(head))
 			expected += compound_nr(head);
 		/* Whoever took the page off the LRU list, or is about to put it there, has a reference. */
-		if (!PageLRU(head))
+		if (!ckpt_page_on_lru(head))
 			expected++;
 	}
 	return max(before, page_ref_count(head)) > expected;
@@ -386,10 +407,11 @@ static bool page_referenced_elsewhere(struct page *head)
 
 static void pte_arm(pte_t *pte, pte_t old)
 {
+	bool keep_clean = !pte_dirty(old) && !ckpt_page_swapbacked(pfn_to_page(pte_pfn(old)));
 	pte_t new;
 
 	do {
-		new = pte_wrprotect(pte_clear_soft_dirty(old));
+		new = pte_wrprotect(pte_clear_soft_dirty(keep_clean ? old : pte_mkdirty(old)));
 	} while (!try_cmpxchg(&pte->pte, &old.pte, new.pte));
 }
 
@@ -402,12 +424,14 @@ static void pte_arm_swapped(pte_t *pte, pte_t old)
 	} while (!try_cmpxchg(&pte->pte, &old.pte, new.pte));
 }
 
-static void pte_disarm(pte_t *pte)
+static void pte_disarm(pte_t *pte, bool writable)
 {
 	pte_t old = READ_ONCE(*pte), new;
 
 	do {
 		new = pte_mksoft_dirty(old);
+		if (CKPT_COPIES_REFERENCED && writable)
+			new = pte_set_flags(new, _PAGE_RW);
 	} while (!try_cmpxchg(&pte->pte, &old.pte, new.pte));
 }
 
@@ -424,27 +448,37 @@ static void table_disarm_referenced(struct walk *walk, pte_t *table)
 			elsewhere = page_referenced_elsewhere(head);
 		last = head;
 		if (elsewhere)
-			pte_disarm(table + i);
+			pte_disarm(table + i, test_bit(i, walk->writable));
 	}
 	bitmap_zero(walk->referenced, PTRS_PER_PTE);
+	bitmap_zero(walk->writable, PTRS_PER_PTE);
 	walk->any_referenced = false;
 }
 
 /* Nearly every page has the one reference of this entry. To tell what others are takes longer and is done later. */
 static void entry_arm_present(struct walk *walk, pte_t *pte, pte_t old)
 {
-	if (pte_flags(old) & (_PAGE_SOFT_DIRTY | _PAGE_RW))
+	unsigned int index = ((unsigned long)pte & ~PAGE_MASK) / sizeof(*pte);
+
+	if (!pte_armed(old))
 		pte_arm(pte, old);
 	walk->flush |= pte_write(old);
 	if (page_ref_count(pfn_to_page(pte_pfn(old))) == 1)
 		return;
-	__set_bit(((unsigned long)pte & ~PAGE_MASK) / sizeof(*pte), walk->referenced);
+	__set_bit(index, walk->referenced);
+	if (pte_write(old))
+		__set_bit(index, walk->writable);
 	walk->any_referenced = true;
+}
+
+static bool vma_arms(const struct vm_area_struct *vma)
+{
+	return !CKPT_FORCED_WRITES_RACE || vma->vm_flags & VM_WRITE;
 }
 
 static void entry_arm(struct walk *walk, pte_t *pte, pte_t old, u32 categories)
 {
-	if (categories & CKPT_PAGE_UNTRACKED)
+	if (categories & CKPT_PAGE_UNTRACKED || !vma_arms(walk->vma))
 		return;
 	if (pte_present(old))
 		entry_arm_present(walk, pte, old);
@@ -464,7 +498,7 @@ static unsigned long collect_entries(struct walk *walk, enum trust trust, pte_t 
 		old = READ_ONCE(*pte);
 		if (pte_none(old))
 			continue;
-		if (skip_clean && pte_present(old) && !(pte_flags(old) & (_PAGE_SOFT_DIRTY | _PAGE_RW)))
+		if (skip_clean && pte_present(old) && pte_armed(old))
 			continue;
 		categories = pte_present(old) ? present_categories(walk, trust, old) : absent_categories(trust, old);
 		if (!categories)
@@ -475,6 +509,20 @@ static unsigned long collect_entries(struct walk *walk, enum trust trust, pte_t 
 			entry_arm(walk, pte, old, categories);
 	}
 	return addr;
+}
+
+static void flush_now(struct walk *walk)
+{
+	if (walk->flush)
+		ckpt_flush_mm(walk->mm);
+	walk->flush = false;
+}
+
+/* Before the lock of a table is released. */
+static void flush_early(struct walk *walk)
+{
+	if (CKPT_COPIES_REFERENCED)
+		flush_now(walk);
 }
 
 /* ---- tables ---- */
@@ -510,6 +558,7 @@ static unsigned long collect_table(struct walk *walk, pmd_t *pmd, unsigned long 
 	done = collect_entries(walk, table_trust(walk, addr, identity), pte, addr, end);
 	if (walk->any_referenced)
 		table_disarm_referenced(walk, (pte_t *)((unsigned long)pte & PAGE_MASK));
+	flush_early(walk);
 unlock:
 	spin_unlock(lock);
 unlock_rcu:
@@ -524,24 +573,34 @@ static u32 huge_categories(const struct walk *walk, enum trust trust, pmd_t pmd)
 	if (!pfn_valid(pmd_pfn(pmd)))
 		return 0;
 	if (pfn_is_anon(pmd_pfn(pmd)))
-		return own_categories(trust, pmd_soft_dirty(pmd) || pmd_write(pmd), CKPT_PAGE_PRESENT | CKPT_PAGE_HUGE);
+		return own_categories(trust, !pmd_armed(pmd), CKPT_PAGE_PRESENT | CKPT_PAGE_HUGE);
 	return CKPT_PAGE_PRESENT | CKPT_PAGE_HUGE | (walk->kind == VMA_ANON ? CKPT_PAGE_ZERO : CKPT_PAGE_FILE);
+}
+
+static void huge_disarm(pmd_t *pmd, bool writable)
+{
+	pmd_t old = READ_ONCE(*pmd), new;
+
+	do {
+		new = pmd_mksoft_dirty(old);
+		if (CKPT_COPIES_REFERENCED && writable)
+			new = pmd_set_flags(new, _PAGE_RW);
+	} while (!try_cmpxchg(&pmd->pmd, &old.pmd, new.pmd));
 }
 
 static void huge_arm(struct walk *walk, pmd_t *pmd, pmd_t old)
 {
+	struct page *head = pfn_to_page(pmd_pfn(old));
+	bool keep_clean = !pmd_dirty(old) && !ckpt_page_swapbacked(head);
 	pmd_t new;
 
 	walk->flush |= pmd_write(old);
 	do {
-		new = pmd_wrprotect(pmd_clear_soft_dirty(old));
+		new = pmd_wrprotect(pmd_clear_soft_dirty(keep_clean ? old : pmd_mkdirty(old)));
 	} while (!try_cmpxchg(&pmd->pmd, &old.pmd, new.pmd));
-	if (!page_referenced_elsewhere(pfn_to_page(pmd_pfn(new))))
-		return;
-	old = new;
-	do {
-		new = pmd_mksoft_dirty(old);
-	} while (!try_cmpxchg(&pmd->pmd, &old.pmd, new.pmd));
+	if (page_referenced_elsewhere(head))
+		huge_disarm(pmd, pmd_write(old));
+	flush_early(walk);
 }
 
 /* The same for a huge page. If only a part of it was asked for it is reported and not armed. */
@@ -562,7 +621,7 @@ static unsigned long collect_huge(struct walk *walk, pmd_t *pmd, unsigned long a
 	if (categories && !report(walk, addr, end, categories))
 		done = addr;
 	else if (categories & CKPT_PAGE_WRITTEN && !(categories & CKPT_PAGE_UNTRACKED) && pmd_present(old) &&
-		 end - addr == PMD_SIZE)
+		 end - addr == PMD_SIZE && vma_arms(walk->vma))
 		huge_arm(walk, pmd, old);
 unlock:
 	spin_unlock(lock);
@@ -654,6 +713,7 @@ static void walk_enter_vma(struct walk *walk, struct vm_area_struct *vma)
 	walk->vma = vma;
 	walk->kind = vma_kind(vma);
 	walk->untracked = mm_has_notifiers(walk->mm) || !vma_tracks(vma);
+	walk->merges = vma->vm_flags & VM_MERGEABLE || ckpt_mm_merges(walk->mm);
 	walk->next = max(walk->next, vma->vm_start);
 }
 
@@ -718,12 +778,10 @@ static int window_collect(struct walk *walk)
 
 	if (err)
 		return err;
-	window_read_events(walk);
+	events_read(walk);
 	inc_tlb_flush_pending(walk->mm);
 	window_walk(walk);
-	if (walk->flush)
-		ckpt_flush_mm(walk->mm);
-	walk->flush = false;
+	flush_now(walk);
 	dec_tlb_flush_pending(walk->mm);
 	mmap_read_unlock(walk->mm);
 	return 0;
