@@ -25,13 +25,11 @@
 #include <linux/smp.h>
 #include <linux/swapops.h>
 #include <linux/userfaultfd_k.h>
-#if __has_include(<linux/leafops.h>)
+#ifdef CKPT_HAS_LEAFOPS
 #include <linux/leafops.h>
-#define CKPT_HAS_SOFTLEAF
 #endif
-#if __has_include(<linux/sched/exec_state.h>)
+#ifdef CKPT_HAS_EXEC_STATE
 #include <linux/sched/exec_state.h>
-#define CKPT_HAS_EXEC_STATE
 #endif
 #include <asm/cpufeature.h>
 #include <asm/invpcid.h>
@@ -221,7 +219,7 @@ enum ckpt_swap_kind {
 	CKPT_SWAP_DEVICE,	/* and what is not known */
 };
 
-#ifdef CKPT_HAS_SOFTLEAF
+#ifdef CKPT_HAS_LEAFOPS
 static inline enum ckpt_swap_kind ckpt_swap_kind(pte_t pte)
 {
 	softleaf_t leaf = softleaf_from_pte(pte);
