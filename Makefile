@@ -78,6 +78,22 @@ unit-tests: $(UNIT_TESTS)
 module:
 	$(Q)$(MAKE) --no-print-directory -C $(KDIR) M=$(CURDIR) modules
 
+# What DKMS needs to build the module on each kernel that is installed later. With DESTDIR (packages) only the files.
+DKMS_FILES := Kbuild COPYING uapi/linux/ckpt.h kmod/Kbuild kmod/compat.h kmod/internal.h \
+	kmod/main.c kmod/device.c kmod/tracker.c kmod/walk.c
+DKMS_SOURCE := $(DESTDIR)/usr/src/ckpt-$(VERSION)
+
+dkms-install:
+	$(if $(DESTDIR),,! dkms status ckpt/$(VERSION) | grep . || dkms remove ckpt/$(VERSION) --all)
+	rm -rf $(DKMS_SOURCE)
+	for file in $(DKMS_FILES); do install -D -m 644 $$file $(DKMS_SOURCE)/$$file || exit 1; done
+	sed -e 's/@VERSION@/$(VERSION)/' -e "s/@KERNELS@/$$(packaging/kernels)/" packaging/dkms.conf >$(DKMS_SOURCE)/dkms.conf
+	$(if $(DESTDIR),,dkms install ckpt/$(VERSION))
+
+dkms-uninstall:
+	dkms remove ckpt/$(VERSION) --all
+	rm -rf $(DKMS_SOURCE)
+
 check:
 	$(Q)selftests/check $(TESTS)
 
@@ -98,6 +114,6 @@ install: programs
 clean:
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all programs guest-tests unit-tests module check demo install clean
+.PHONY: all programs guest-tests unit-tests module dkms-install dkms-uninstall check demo install clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
