@@ -78,6 +78,12 @@ unit-tests: $(UNIT_TESTS)
 module:
 	$(Q)$(MAKE) --no-print-directory -C $(KDIR) M=$(CURDIR) modules
 
+# Without DKMS: for the kernel of KDIR only.
+module-install: RELEASE = $(firstword $(shell modinfo -F vermagic kmod/ckpt.ko))
+module-install:
+	install -D -m 644 kmod/ckpt.ko /lib/modules/$(RELEASE)/updates/ckpt.ko
+	depmod $(RELEASE)
+
 # What DKMS needs to build the module on each kernel that is installed later. With DESTDIR (packages) only the files.
 DKMS_FILES := Kbuild COPYING uapi/linux/ckpt.h kmod/Kbuild kmod/compat.h kmod/internal.h \
 	kmod/main.c kmod/device.c kmod/tracker.c kmod/walk.c
@@ -114,6 +120,6 @@ install: programs
 clean:
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all programs guest-tests unit-tests module dkms-install dkms-uninstall check demo install clean
+.PHONY: all programs guest-tests unit-tests module module-install dkms-install dkms-uninstall check demo install clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
