@@ -19,6 +19,7 @@ int cgroup_create(const char *parent, const char *name, char *path, size_t bytes
 		  struct problem *problem);
 void cgroup_remove(const char *path);
 
+#define FREEZE_TIMEOUT_MS 20000
 /* Returns when every task stands still; -ETIMEDOUT (and thawed again) if one cannot. */
 int cgroup_freeze(const char *path, int timeout_ms, struct problem *problem);
 int cgroup_thaw(const char *path, struct problem *problem);

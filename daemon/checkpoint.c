@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,7 +20,6 @@
 #include "log.h"
 #include "manifest.h"
 
-#define FREEZE_TIMEOUT_MS 20000
 #define MOST_ROUNDS 5
 
 /* What one checkpoint holds while it is made. */
@@ -134,7 +134,7 @@ static int dump(struct checkpoint *checkpoint)
 }
 
 /* From the freeze to the point from which the job may run on: all its state is in our hands. */
-static int capture(struct checkpoint *checkpoint)
+static int take_all(struct checkpoint *checkpoint)
 {
 	struct pass_stats pass;
 	int ret = cgroup_freeze(checkpoint->reader->cgroup, FREEZE_TIMEOUT_MS, checkpoint->problem);
@@ -144,7 +144,10 @@ static int capture(struct checkpoint *checkpoint)
 	checkpoint->frozen_at = clock_ms();
 	ret = fault("checkpoint.frozen");
 	if (ret == 0)
-		ret = reader_pass(checkpoint->reader, checkpoint->packer, &pass, checkpoint->problem);
+		ret = reader_pass(checkpoint->reader, checkpoint->packer, PASS_FROZEN, &pass,
+				  checkpoint->problem);
+	if (ret == 0 && checkpoint->criu->version.tracks_memory)
+		tasks_clear_soft_dirty(&checkpoint->reader->tasks);
 	if (ret == 0)
 		ret = sync_files(checkpoint);
 	if (ret == 0)
@@ -164,6 +167,42 @@ static bool is_image(const char *name)
 	return length > 4 && !strcmp(name + length - 4, ".img");
 }
 
+/* Packs a file under a name, as one more of the checkpoint. */
+static int pack_file(struct checkpoint *checkpoint, const char *name, int fd)
+{
+	struct packed_file **grown = reallocarray(checkpoint->packed, checkpoint->packed_count + 1,
+						  sizeof(*grown));
+	int ret;
+
+	if (!grown)
+		return problem_set(checkpoint->problem, ENOMEM, "out of memory");
+	checkpoint->packed = grown;
+	ret = packer_file(checkpoint->packer, name, fd, &grown[checkpoint->packed_count],
+			  checkpoint->problem);
+	if (ret == 0)
+		checkpoint->packed_count++;
+	return ret;
+}
+
+static int pack_catalog(struct checkpoint *checkpoint)
+{
+	cleanup_close int fd = memfd_create(CATALOG_NAME, MFD_CLOEXEC);
+	cleanup_free uint8_t *bytes = NULL;
+	size_t length = 0;
+	int ret;
+
+	if (!checkpoint->reader->capture)
+		return 0;
+	ret = catalog_pack(capture_catalog(checkpoint->reader->capture), &bytes, &length);
+	if (ret == 0 && (fd < 0 || write(fd, bytes, length) != (ssize_t)length ||
+			 lseek(fd, 0, SEEK_SET) != 0))
+		ret = -ENOMEM;
+	if (ret)
+		return problem_set(checkpoint->problem, -ret, "no memory for the catalog of the captured "
+				   "directories");
+	return pack_file(checkpoint, CATALOG_NAME, fd);
+}
+
 static int pack_images(struct checkpoint *checkpoint)
 {
 	DIR *dir = opendir(checkpoint->criu->images);
@@ -175,22 +214,13 @@ static int pack_images(struct checkpoint *checkpoint)
 				   checkpoint->criu->images, strerror(errno));
 	while (ret == 0 && (entry = readdir(dir))) {
 		cleanup_close int fd = -1;
-		struct packed_file **grown;
 
 		if (!is_image(entry->d_name))
 			continue;
 		fd = openat(dirfd(dir), entry->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-		grown = reallocarray(checkpoint->packed, checkpoint->packed_count + 1, sizeof(*grown));
-		if (fd < 0 || !grown) {
-			ret = problem_set(checkpoint->problem, fd < 0 ? errno : ENOMEM,
-					  "cannot read CRIU's image %s", entry->d_name);
-			break;
-		}
-		checkpoint->packed = grown;
-		ret = packer_file(checkpoint->packer, entry->d_name, fd,
-				  &checkpoint->packed[checkpoint->packed_count], checkpoint->problem);
-		if (ret == 0)
-			checkpoint->packed_count++;
+		ret = fd < 0 ? problem_set(checkpoint->problem, errno, "cannot read CRIU's image %s: %s",
+					   entry->d_name, strerror(errno))
+			     : pack_file(checkpoint, entry->d_name, fd);
 	}
 	closedir(dir);
 	return ret;
@@ -237,6 +267,8 @@ static int commit(struct checkpoint *checkpoint)
 	};
 	int ret = pack_images(checkpoint);
 
+	if (ret == 0)
+		ret = pack_catalog(checkpoint);
 	if (ret)
 		return ret;
 	ret = packer_commit(checkpoint->packer, &packed, checkpoint->problem);
@@ -297,7 +329,7 @@ int checkpoint_take(struct reader *reader, struct criu_job *criu,
 		ret = packer_create(&checkpoint.packer, reader->store, &reader->term, reader->map,
 				    problem);
 	if (ret == 0)
-		ret = capture(&checkpoint);
+		ret = take_all(&checkpoint);
 	if (ret || !options->final)
 		thaw(&checkpoint);
 	if (ret == 0)
@@ -306,7 +338,7 @@ int checkpoint_take(struct reader *reader, struct criu_job *criu,
 		thaw(&checkpoint);
 	/* What was collected since the freeze is not durable: forgotten, so everything is dirty. */
 	if (ret && checkpoint.frozen_at)
-		tasks_restart_tracking(&reader->tasks);
+		reader_restart(reader);
 	if (options->final && ret == 0)
 		stats->frozen_ms = clock_ms() - checkpoint.frozen_at;
 	stats->flush_ms = clock_ms() - checkpoint.frozen_at;

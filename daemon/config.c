@@ -28,7 +28,7 @@
 #define IMDS_VARIABLE "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 #define CLASS_NAME_MAX 32
 #define CLASSES_MAX 256
-#define KEYS_MAX 16
+#define KEYS_MAX 24
 
 #define SECOND 1000ull
 #define MINUTE (60 * SECOND)
@@ -140,6 +140,38 @@ static bool check_mechanism(const char *value)
 	return seen;
 }
 
+/* "none" alone, or a list of paths without "..", and of the word, if there is one. */
+static bool check_directories(const char *value, const char *word)
+{
+	cleanup_free char *copy = strdup(value);
+	bool any = false;
+	char *place, *path;
+
+	if (!copy || !strcmp(value, "none"))
+		return copy != NULL;
+	for (path = strtok_r(copy, ", \t", &place); path; path = strtok_r(NULL, ", \t", &place)) {
+		size_t length = strlen(path);
+
+		if ((!word || strcmp(path, word)) &&
+		    (path[0] != '/' || length < 2 || path[length - 1] == '/' || strstr(path, "//") ||
+		     strstr(path, "/./") || strstr(path, "/../") || !strcmp(path + length - 2, "/.") ||
+		     (length > 2 && !strcmp(path + length - 3, "/.."))))
+			return false;
+		any = true;
+	}
+	return any;
+}
+
+static bool check_capture(const char *value)
+{
+	return check_directories(value, "cwd");
+}
+
+static bool check_private(const char *value)
+{
+	return check_directories(value, NULL);
+}
+
 static bool url_lacks(CURLU *url, CURLUPart part)
 {
 	char *text = NULL;
@@ -213,6 +245,16 @@ static const struct key class_keys[] = {
 	{ "mechanism", CLASS(mechanism), .fallback = "auto",
 	  TEXT(check_mechanism, "auto, or a list of soft-dirty, uffd-wp, procfs, hash, each once"),
 	  .meaning = "How written pages are found. The first in the list that works is used." },
+	{ "capture", CLASS(capture), .fallback = "none",
+	  TEXT(check_capture, "none, or a list of absolute paths and of cwd, the working directory"),
+	  .meaning = "Directories whose content is part of each checkpoint and put back by a restore. "
+		     "Needed by programs that write their files in place or keep state in them: files "
+		     "outside are only cut back to their size. Written parts are streamed with each "
+		     "epoch." },
+	{ "private", CLASS(private), .fallback = "/dev/shm",
+	  TEXT(check_private, "none, or a list of absolute paths"),
+	  .meaning = "Directories that each job has for itself, empty at its start, captured, and gone "
+		     "with it: /dev/shm in memory, others, like /tmp, in work_dir." },
 	{ "compress", CLASS(compress), .fallback = "lz4",
 	  TEXT(check_compress, "none, lz4, zstd or zstd:LEVEL with LEVEL from 1 to 19"),
 	  .meaning = "How pages are compressed on their way to the store." },

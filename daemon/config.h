@@ -18,6 +18,8 @@ struct class {
 	char *store;                 /* directory, absolute */
 	char *store_user;            /* user name or number; default: the job's own user */
 	char *mechanism;             /* "auto" or a list */
+	char *capture;               /* "none" or a list of directories; "cwd": the working directory */
+	char *private;               /* "none" or a list of directories */
 	char *compress;
 	unsigned int epoch_interval_ms;
 	unsigned int checkpoint_interval_ms; /* 0: only on notice */

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "faults.h"
 #include "init_spec.h"
 #include "image.h"
 #include "proc.h"
@@ -146,10 +147,7 @@ int criu_probe(const char *program, struct criu_version *version, struct problem
 	if (ret)
 		return ret;
 	/* As root: it also makes CRIU's cache of kernel features, which no user may own. */
-	if (run_capture(check, text, sizeof(text)))
-		return problem_set(problem, ENOTSUP,
-				   "CRIU %s says that this kernel lacks soft-dirty tracking "
-				   "(criu check --feature mem_dirty_track): %.300s", version->text, text);
+	version->tracks_memory = run_capture(check, text, sizeof(text)) == 0 && !fault("criu.no_soft_dirty");
 	return 0;
 }
 
@@ -356,7 +354,7 @@ int criu_dump_start(struct criu_run *run, const struct criu_job *job, struct pro
 	*run = (struct criu_run){ .pidfd = -1, .page_socket = -1 };
 	/* CRIU takes pages for unchanged only if there is an earlier dump; this is all it reads of it. */
 	snprintf(parent, sizeof(parent), "%s/parent-facts", job->images);
-	ret = inventory_write(parent, problem);
+	ret = job->version.tracks_memory ? inventory_write(parent, problem) : 0;
 	if (ret)
 		return ret;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
@@ -371,9 +369,11 @@ int criu_dump_start(struct criu_run *run, const struct criu_job *job, struct pro
 	command_add(&command, "--leave-running");
 	command_add(&command, "--freeze-cgroup");
 	command_add(&command, job->cgroup);
-	command_add(&command, "--track-mem");
-	command_add(&command, "--prev-images-dir");
-	command_add(&command, "parent-facts");
+	if (job->version.tracks_memory) {
+		command_add(&command, "--track-mem");
+		command_add(&command, "--prev-images-dir");
+		command_add(&command, "parent-facts");
+	}
 	command_add(&command, "--page-server");
 	command_add(&command, "--ps-socket");
 	command_add(&command, "3");

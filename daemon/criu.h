@@ -22,9 +22,14 @@
 struct criu_version {
 	unsigned int major, minor, patch;
 	char text[32];
+	bool tracks_memory;     /* the kernel has soft-dirty bits, and CRIU sends only what is dirty */
 };
 
-/* Asks the program; also says when this CRIU cannot work on this kernel. */
+/*
+ * Asks the program; also says when this CRIU cannot work on this kernel.  Where the kernel has no
+ * soft-dirty bits CRIU sends all pages at each checkpoint, and those that we hold are recognised by
+ * their hashes.
+ */
 int criu_probe(const char *program, struct criu_version *version, struct problem *problem);
 /* Page server messages are 24 bytes up to 4.1.1 and 32 from 4.2. */
 bool criu_wide_messages(const struct criu_version *version);

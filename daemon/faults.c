@@ -32,6 +32,12 @@ static const char *const points[] = {
 	"manifest.publish",
 	"manifest.published",
 	"seal.no_aes",
+	"putback.content",
+	"pagescan.no_ioctl",
+	"criu.no_soft_dirty",
+	"reader.frozen",
+	"checkpoint.frozen",
+	"checkpoint.dumped",
 };
 
 static const struct {

@@ -5,15 +5,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "identity.h"
 #include "log.h"
 
 int files_add(struct job_files *files, const char *path, uint64_t size, dev_t device, ino_t inode)
@@ -79,20 +80,17 @@ static int sync_descriptor(struct job_files *files, int pidfd, int number, const
 /* With the rights of the task's user: root may have none on the file's server. */
 static int open_mapping(pid_t pid, unsigned long start, unsigned long end)
 {
+	identity_scope struct identity caller = { 0 };
 	char path[64];
 	struct stat owner;
-	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%d", pid);
 	if (stat(path, &owner))
 		return -1;
 	snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", pid, start, end);
-	setfsgid(owner.st_gid);
-	setfsuid(owner.st_uid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	setfsuid(0);
-	setfsgid(0);
-	return fd;
+	if (identity_enter(&caller, owner.st_uid, owner.st_gid))
+		return -1;
+	return open(path, O_RDONLY | O_CLOEXEC);
 }
 
 /* Shared writable mappings may outlive their descriptor. */
@@ -144,13 +142,16 @@ int files_sync_task(struct job_files *files, pid_t pid, int pidfd, struct proble
 	return ret ? ret : sync_mappings(pid, problem);
 }
 
-static int put_back(const struct job_file *file, struct problem *problem)
+static int put_back(const struct job_file *file, int root, struct problem *problem)
 {
+	struct open_how how = { .flags = O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
+				.resolve = RESOLVE_IN_ROOT };
+	cleanup_close int fd = (int)syscall(SYS_openat2, root, file->path, &how, sizeof(how));
 	struct stat st;
 
-	if (stat(file->path, &st))
+	if (fd < 0 || fstat(fd, &st))
 		return problem_set(problem, errno,
-				   "%s, which the job had open for writing, cannot be found: %s; a job can "
+				   "%s, which the job had open for writing, cannot be opened: %s; a job can "
 				   "only go on where the files that it uses have the same paths",
 				   file->path, strerror(errno));
 	if ((uint64_t)st.st_size == file->size)
@@ -160,7 +161,7 @@ static int put_back(const struct job_file *file, struct problem *problem)
 				   "%s has %lld bytes, at the checkpoint it had %llu: its content is lost, "
 				   "the job cannot go on from this checkpoint", file->path,
 				   (long long)st.st_size, (unsigned long long)file->size);
-	if (truncate(file->path, (off_t)file->size))
+	if (ftruncate(fd, (off_t)file->size))
 		return problem_set(problem, errno, "cannot cut %s back to its %llu bytes at the "
 				   "checkpoint: %s", file->path, (unsigned long long)file->size,
 				   strerror(errno));
@@ -169,15 +170,23 @@ static int put_back(const struct job_file *file, struct problem *problem)
 	return 0;
 }
 
-int files_put_back(const struct job_files *files, uid_t uid, gid_t gid, struct problem *problem)
+int files_put_back(const struct job_files *files, pid_t init_pid, uid_t uid, gid_t gid,
+		   struct problem *problem)
 {
-	int ret = 0;
+	identity_scope struct identity caller = { 0 };
+	cleanup_close int root = -1;
+	char path[64];
+	int ret;
 
-	setfsgid(gid);
-	setfsuid(uid);
+	snprintf(path, sizeof(path), "/proc/%d/root", init_pid);
+	root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0)
+		return problem_set(problem, errno, "cannot enter the job's mounts (%s): %s", path,
+				   strerror(errno));
+	ret = identity_enter(&caller, uid, gid);
+	if (ret)
+		return problem_set(problem, -ret, "cannot become user %u", uid);
 	for (size_t i = 0; i < files->count && ret == 0; i++)
-		ret = put_back(&files->list[i], problem);
-	setfsuid(0);
-	setfsgid(0);
+		ret = put_back(&files->list[i], root, problem);
 	return ret;
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -30,6 +31,8 @@ struct init {
 	const char *stdin_path;
 	const char *stdout_path;
 	const char *stderr_path;
+	const char *directory;
+	char *private;
 };
 
 static void report(enum init_stage stage, int value, const char *text)
@@ -117,6 +120,8 @@ static void init_read(struct init *init)
 	init->stdin_path = next_string(&cursor, end);
 	init->stdout_path = next_string(&cursor, end);
 	init->stderr_path = next_string(&cursor, end);
+	init->directory = next_string(&cursor, end);
+	init->private = next_string(&cursor, end);
 }
 
 static void write_text(int directory, const char *path, const char *text)
@@ -239,13 +244,33 @@ __attribute__((noreturn)) static void job_exec(const struct init *init)
 	fail("cannot run %s", init->arguments[0]);
 }
 
-static void enter_namespaces(void)
+/* Number N of the list: memory, or the directory that ckptd has made for it. */
+static void mount_private(const struct init *init, const char *path, unsigned int number)
 {
+	char source[PATH_MAX];
+
+	/* By its path: INIT_FD_DIRECTORY is of the mount namespace that was left. */
+	snprintf(source, sizeof(source), "%s/private/%u", init->directory, number);
+	if (!strcmp(path, "/dev/shm")) {
+		if (mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777"))
+			fail("mounting a %s for the job alone", path);
+	} else if (mount(source, path, NULL, MS_BIND, NULL)) {
+		fail("mounting a %s for the job alone", path);
+	}
+}
+
+static void enter_namespaces(const struct init *init)
+{
+	unsigned int number = 0;
+	char *place, *path;
+
 	/* Mounts made outside later (a file system of the store, say) shall appear inside. */
 	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL))
 		fail("making the mount namespace a slave");
 	if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
 		fail("mounting /proc");
+	for (path = strtok_r(init->private, ", \t", &place); path; path = strtok_r(NULL, ", \t", &place))
+		mount_private(init, path, number++);
 }
 
 static pid_t start_root(const struct init *init)
@@ -360,7 +385,7 @@ int main(void)
 		report(INIT_STAGE_PID, pid, "");
 		return 0;
 	}
-	enter_namespaces();
+	enter_namespaces(&init);
 	signals = signals_open();
 	report(INIT_STAGE_READY, 0, "");
 	if (init.spec.mode == INIT_START)

@@ -3,7 +3,8 @@
  * What ckptd tells ckpt-init, PID 1 of a job's PID namespace.  Both come from one build and run on
  * one host, so this is a plain structure, read from descriptor INIT_FD_SPEC, followed by the
  * strings: argument_count arguments, environment_count variables, cwd, stdin, stdout and stderr
- * path, each ended by a NUL.
+ * path, the job's local directory, and the list of directories that the job has for itself, each
+ * ended by a NUL.
  *
  * ckpt-init forks the job's root task (or, at a restore, waits for the one that CRIU makes), reaps
  * what is orphaned, writes the root task's end into the file "exit" of the job's directory and

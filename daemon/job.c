@@ -310,6 +310,7 @@ static int job_start_thread(struct job *job, struct problem *problem)
 static void job_free(struct job *job)
 {
 	caller_free(&job->caller);
+	free(job->private);
 	json_decref(job->facts);
 	json_decref(job->events);
 	json_decref(job->running);
@@ -333,6 +334,7 @@ int job_create(struct job **created, const struct job_setup *setup, struct job_r
 		return problem_set(problem, ENOMEM, "out of memory");
 	}
 	job->class = request->class;
+	job->private = strdup(request->class->private);
 	job->caller = request->caller;
 	job->merged = request->merged;
 	job->facts = job_make_facts(job, request->outputs);

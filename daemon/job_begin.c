@@ -16,6 +16,7 @@
 #include "log.h"
 #include "proc.h"
 #include "restore.h"
+#include "wire.h"
 
 static int store_identity(const struct job *job, struct store_options *options,
 			  struct problem *problem)
@@ -120,6 +121,7 @@ static int make_outputs(const struct job *job, uint64_t stdout_bytes, uint64_t s
 static int launch(struct job *job, enum init_mode mode, struct problem *problem)
 {
 	struct launch_paths paths = {
+		.private = job->private,
 		.cgroup = job->reader.cgroup,
 		.parent_cgroup = job->parent_cgroup,
 		.directory = job->directory,
@@ -129,6 +131,8 @@ static int launch(struct job *job, enum init_mode mode, struct problem *problem)
 	int ret = cgroup_create(job->parent_cgroup, job->id, job->reader.cgroup,
 				sizeof(job->reader.cgroup), problem);
 
+	if (ret == 0)
+		ret = job_make_private(job, problem);
 	if (ret == 0)
 		ret = launch_init(&job->launch, mode, &job->caller, &paths, problem);
 	job->criu.init_pid = job->launch.init_pid;
@@ -193,7 +197,8 @@ static int start_new(struct job *job, const struct term *previous, int *status,
 	if (ret)
 		return ret;
 	*status = JOB_STATUS_FAILED;
-	return publish(job, false, 0, 0, false, problem);
+	ret = job_start_capture(job, NULL, problem);
+	return ret ? ret : publish(job, false, 0, 0, false, problem);
 }
 
 static void restore_note(void *arg, uint64_t done, uint64_t all)
@@ -224,6 +229,14 @@ static int take_facts(struct job *job, const struct restore_facts *restored,
 	json_object_set(job->facts, "groups", groups);
 	json_object_set(job->facts, "gid", json_object_get(restored->meta, "gid"));
 	json_object_set(job->facts, "outputs", json_object_get(restored->meta, "outputs"));
+	json_object_set(job->facts, "cwd", json_object_get(restored->meta, "cwd"));
+	free(job->caller.cwd);
+	job->caller.cwd = wire_to_bytes(json_object_get(restored->meta, "cwd"));
+	free(job->private);
+	job->private = strdup(json_string_value(json_object_get(restored->meta, "private")) ?: "none");
+	json_object_set_new(job->facts, "private", json_string(job->private));
+	if (!job->caller.cwd || !job->private)
+		return problem_set(problem, EBADMSG, "the checkpoint does not say the working directory");
 	return 0;
 }
 
@@ -243,8 +256,32 @@ void job_prepare_criu(struct job *job)
 	};
 }
 
-/* -EBADMSG: this checkpoint is damaged and nothing has been touched. */
-static int restore_from(struct job *job, const struct term *previous, const char *name,
+/* The job as it was: its files, and then its processes. */
+static int restore_job(struct job *job, struct manifest *manifest,
+		       const struct restore_facts *restored, struct problem *problem)
+{
+	struct catalog catalog = { 0 };
+	int ret = job_put_files_back(job, manifest, &catalog, problem);
+
+	if (ret == 0)
+		ret = restore_run(&job->criu, restored, (int)job->class->criu_timeout_ms * 4, problem);
+	if (ret == 0) {
+		pagemap_destroy(job->reader.map);
+		job->reader.map = manifest->map;
+		manifest->map = NULL;
+		ret = tasks_adopt(&job->reader.tasks, job->reader.cgroup, problem);
+	}
+	if (ret == 0)
+		ret = job_start_capture(job, &catalog, problem);
+	catalog_clear(&catalog);
+	return ret;
+}
+
+/*
+ * -EBADMSG: this checkpoint is damaged and no process has been made.  If the damage is in a captured
+ * file, the term has been taken: the next one is to be taken after it.
+ */
+static int restore_from(struct job *job, struct term *previous, const char *name,
 			struct problem *problem)
 {
 	struct manifest *manifest;
@@ -271,16 +308,10 @@ static int restore_from(struct job *job, const struct term *previous, const char
 		ret = launch(job, INIT_RESTORE, problem);
 	}
 	if (ret == 0)
-		ret = restore_run(&job->criu, &restored, (int)job->class->criu_timeout_ms * 4, problem);
+		ret = restore_job(job, manifest, &restored, problem);
 	/* The job's memory in plain. */
 	if (ret == 0)
 		directory_remove(job->images);
-	if (ret == 0) {
-		pagemap_destroy(job->reader.map);
-		job->reader.map = manifest->map;
-		manifest->map = NULL;
-		ret = tasks_adopt(&job->reader.tasks, job->reader.cgroup, problem);
-	}
 	if (ret == 0)
 		ret = publish(job, true, restored.stdout_bytes, restored.stderr_bytes, !manifest->final,
 			      problem);
@@ -295,12 +326,17 @@ static int restore_from(struct job *job, const struct term *previous, const char
 			 (double)restored.pages * PAGE_BYTES / (1 << 20),
 			 (double)(clock_ms() - begin) / 1000);
 	}
+	if (ret == -EBADMSG && job->reader.term.number) {
+		job_kill_init(job);
+		launch_close(&job->launch);
+		*previous = job->reader.term;
+	}
 	restore_free(&restored);
 	manifest_free(manifest);
-	return ret == -EBADMSG ? -EIO : ret;
+	return ret;
 }
 
-static int restore_newest(struct job *job, const struct term *previous, char **names, size_t count,
+static int restore_newest(struct job *job, struct term *previous, char **names, size_t count,
 			  struct problem *problem)
 {
 	int ret = -ENOENT;
@@ -404,6 +440,8 @@ static int adopt(struct job *job, struct problem *problem)
 		ret = latest_map(job, problem);
 	if (ret == 0 && job_init_gone(job))
 		return -ESRCH;
+	if (ret == 0)
+		ret = job_start_capture(job, NULL, problem);
 	/* The map says what was stored, the full first collect what is there. */
 	if (ret == 0)
 		ret = tasks_adopt(&job->reader.tasks, job->reader.cgroup, problem);

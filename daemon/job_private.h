@@ -10,6 +10,7 @@
 #include "criu.h"
 #include "job.h"
 #include "launch.h"
+#include "manifest.h"
 #include "pace.h"
 #include "reader.h"
 
@@ -29,6 +30,7 @@ struct job {
 	struct caller caller;
 	bool merged;
 	bool adopted;
+	char *private;                  /* the class's, or what the checkpoint had */
 
 	char directory[PATH_MAX / 2];
 	char images[PATH_MAX / 2 + 16];
@@ -99,6 +101,14 @@ int job_take_record(struct job *job, json_t *record, struct problem *problem);
 int job_begin(struct job *job, int *status, struct problem *problem);
 enum outcome job_adopt_until(struct job *job);
 void job_prepare_criu(struct job *job);
+
+/* job_capture.c: files that are part of checkpoints */
+/* The roots that the class names; restored: what putback has put back, or NULL. */
+int job_start_capture(struct job *job, struct catalog *restored, struct problem *problem);
+/* Fills the catalog, which is empty when the checkpoint has none. -EBADMSG: damaged. */
+int job_put_files_back(struct job *job, struct manifest *manifest, struct catalog *catalog,
+		       struct problem *problem);
+int job_make_private(const struct job *job, struct problem *problem);
 
 /* job_serve.c: the running job and its end */
 enum outcome job_serve(struct job *job);

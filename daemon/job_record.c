@@ -16,10 +16,11 @@ json_t *job_make_facts(const struct job *job, json_t *outputs)
 
 	for (size_t i = 0; i < job->caller.group_count; i++)
 		json_array_append_new(groups, json_integer(job->caller.groups[i]));
-	return json_pack("{s:s, s:s, s:i, s:i, s:o, s:o, s:b, s:O}", "job", job->id, "class",
+	return json_pack("{s:s, s:s, s:i, s:i, s:o, s:o, s:b, s:o, s:s, s:O}", "job", job->id, "class",
 			 job->class->name, "uid", (int)job->caller.uid, "gid", (int)job->caller.gid,
 			 "groups", groups, "command", wire_from_vector(job->caller.arguments),
-			 "merged", job->merged, "outputs", outputs);
+			 "merged", job->merged, "cwd", wire_from_bytes(job->caller.cwd), "private", job->private, "outputs",
+			 outputs);
 }
 
 /* What job_adopt() needs, written when the job's processes exist. */
@@ -94,6 +95,10 @@ int job_take_record(struct job *job, json_t *record, struct problem *problem)
 		job->caller.groups[job->caller.group_count++] =
 			(gid_t)json_integer_value(json_array_get(groups, i));
 	job->merged = json_is_true(json_object_get(job->facts, "merged"));
+	job->caller.cwd = wire_to_bytes(json_object_get(job->facts, "cwd"));
+	job->private = strdup(json_string_value(json_object_get(job->facts, "private")) ?: "none");
+	if (!job->private)
+		return problem_set(problem, ENOMEM, "out of memory");
 	job->reader.term.number = (uint64_t)json_integer_value(json_object_get(record, "term"));
 	snprintf(job->reader.cgroup, sizeof(job->reader.cgroup), "%s",
 		 json_string_value(json_object_get(record, "cgroup")));

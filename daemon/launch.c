@@ -149,6 +149,8 @@ static int write_spec(int fd, struct init_spec *spec, const struct caller *calle
 	put_string(out, stdin_path);
 	put_string(out, paths->stdout_path);
 	put_string(out, paths->stderr_path);
+	put_string(out, paths->directory);
+	put_string(out, strcmp(paths->private, "none") ? paths->private : "");
 	if (fclose(out))
 		return -ENOMEM;
 	spec->strings_bytes = (uint32_t)bytes;

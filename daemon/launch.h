@@ -42,6 +42,7 @@ struct launch_paths {
 	const char *directory;      /* the job's local directory, with stdout and stderr in it */
 	const char *stdout_path;
 	const char *stderr_path;    /* may be stdout_path */
+	const char *private;        /* "none", or a list of directories for the job alone */
 };
 
 /* Makes PID 1 and waits until its namespaces stand. */

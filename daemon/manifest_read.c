@@ -418,7 +418,7 @@ static void get_runs(struct body *body, const struct tables *tables, struct spac
 
 static void get_space(struct body *body, const struct tables *tables, struct pagemap *map)
 {
-	uint64_t kind = get_bounded(body, SPACE_SHMEM, "it has a space of unknown kind");
+	uint64_t kind = get_bounded(body, SPACE_FILE, "it has a space of unknown kind");
 	uint64_t id = get_number(body);
 	uint64_t total = get_bounded(body, PAGES_MAX, "a space has too many pages");
 	struct space *last = map->space_count ? map->spaces[map->space_count - 1] : NULL;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The page map of one job: for every page that the store holds, where its content is and the
- * XXH3-128 of it.  A job has several spaces: one per task (id = pid inside the job's PID namespace)
- * and one per shared memory object (id = CRIU's shmid).
+ * XXH3-128 of it.  A job has several spaces: one per task (id = pid inside the job's PID namespace),
+ * one per shared memory object (id = CRIU's shmid) and one per captured file (id: catalog.h).
  *
  *   space     ---+++-----+++++++-----+++++----      + held (in a block of a segment, or all zero)
  *                                                   - not held
@@ -21,6 +21,7 @@ struct space;
 enum space_kind {
 	SPACE_TASK = 1,  /* the values are CRIU's page server types */
 	SPACE_SHMEM = 2,
+	SPACE_FILE = 3,  /* of a captured directory: the address is the offset */
 };
 
 struct pagemap *pagemap_create(void);

@@ -238,6 +238,8 @@ static int find_stale(struct space *space, void *arg)
 	struct seen *seen = arg;
 	struct space **grown;
 
+	if (space_kind(space) == SPACE_FILE)
+		return 0;
 	for (size_t i = 0; i < seen->server->named_count; i++)
 		if (seen->server->named[i].kind == space_kind(space) &&
 		    seen->server->named[i].id == space_id(space))
@@ -250,7 +252,7 @@ static int find_stale(struct space *space, void *arg)
 	return 0;
 }
 
-/* CRIU's list is the truth: what it did not name does not exist. */
+/* CRIU's list is the truth: memory that it did not name does not exist. */
 static int retain_named(struct server *server)
 {
 	struct seen seen = { .server = server };

@@ -5,19 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
-#include <time.h>
 
+#include "cgroup.h"
+#include "cleanup.h"
+#include "faults.h"
 #include "log.h"
 
 #define WINDOW_BYTES (1u << 20)
-
-int64_t clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 int reader_init(struct reader *reader, struct problem *problem)
 {
@@ -32,6 +26,8 @@ int reader_init(struct reader *reader, struct problem *problem)
 void reader_free(struct reader *reader)
 {
 	tasks_free(&reader->tasks);
+	capture_destroy(reader->capture);
+	reader->capture = NULL;
 	free(reader->window);
 	reader->window = NULL;
 	if (reader->map)
@@ -78,58 +74,156 @@ int reader_read(struct reader *reader, struct packer *packer, const struct task 
 	return 0;
 }
 
-static int pass_task(struct reader *reader, struct packer *packer, struct task *task,
-		     struct pass_stats *stats, struct problem *problem)
-{
-	struct space *space = pagemap_space(reader->map, SPACE_TASK, (uint64_t)task->inner_pid);
-	struct regions regions = { 0 };
-	bool full = false;
-	int ret;
+/* What one pass found in one task. */
+struct found {
+	struct regions regions;
+	bool full;
+	bool gone;              /* it ended, or has become another program */
+};
 
-	if (!space)
-		return problem_set(problem, ENOMEM, "out of memory");
-	ret = tracker_collect(task->tracker, &regions, &full, problem);
-	if (ret == 0 && full) {
-		space_retain(space, &regions);
-		stats->full++;
-	}
-	stats->pages_dirty += regions_pages(&regions);
-	for (size_t i = 0; i < regions.count && ret == 0; i++) {
-		ret = reader_read(reader, packer, task, space, regions.list[i].start,
-				  regions.list[i].end, problem);
+static int collect_task(struct task *task, struct found *found, struct problem *problem)
+{
+	int ret = tracker_collect(task->tracker, &found->regions, &found->full, problem);
+
+	found->gone = ret == -ESRCH;
+	return found->gone ? 0 : ret;
+}
+
+static int collect_tasks(struct reader *reader, struct found *found, struct problem *problem)
+{
+	struct tasks *tasks = &reader->tasks;
+	int ret = 0;
+
+	for (size_t i = 0; i < tasks->count && ret == 0; i++)
+		if (tasks->list[i].tracker)
+			ret = collect_task(&tasks->list[i], &found[i], problem);
+	for (size_t i = 0; i < tasks->count && ret == 0; i++)
+		if (tasks->list[i].tracker && !found[i].gone)
+			ret = tracker_rearm(tasks->list[i].tracker, problem);
+	return ret;
+}
+
+static int collect_frozen(struct reader *reader, struct found *found, struct pass_stats *stats,
+			  struct problem *problem)
+{
+	int64_t begin = clock_ms();
+	int ret = cgroup_freeze(reader->cgroup, FREEZE_TIMEOUT_MS, problem), thawed;
+
+	if (ret)
+		return ret;
+	ret = fault("reader.frozen");
+	if (ret == 0)
+		ret = collect_tasks(reader, found, problem);
+	thawed = cgroup_thaw(reader->cgroup, ret ? NULL : problem);
+	stats->frozen_ms = clock_ms() - begin;
+	return ret ? ret : thawed;
+}
+
+/* What was held of it is of no use. If the process is still there, it is found as a new one. */
+static void task_is_gone(struct task *task, struct space *space)
+{
+	space_forget(space, 0, UINT64_MAX & ~(uint64_t)(PAGE_BYTES - 1));
+	tracker_close(task->tracker);
+	task->tracker = NULL;
+	task->start_time = 0;
+}
+
+static int read_regions(struct reader *reader, struct packer *packer, struct task *task,
+			struct space *space, const struct regions *regions, struct problem *problem)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < regions->count && ret == 0; i++) {
+		ret = reader_read(reader, packer, task, space, regions->list[i].start,
+				  regions->list[i].end, problem);
 		if (ret == 0 && reader->stopped && reader->stopped(reader->stopped_arg))
 			ret = problem_set(problem, ECANCELED, "the job has ended");
-	}
-	regions_free(&regions);
-	if (ret == -ESRCH) {
-		/* It ended, or has become another program: what was held of it is of no use. */
-		space_forget(space, 0, UINT64_MAX & ~(uint64_t)(PAGE_BYTES - 1));
-		tracker_close(task->tracker);
-		task->tracker = NULL;
-		task->start_time = 0; /* if the process is still there, it is found as a new one */
-		return 0;
 	}
 	return ret;
 }
 
-int reader_pass(struct reader *reader, struct packer *packer, struct pass_stats *stats,
-		struct problem *problem)
+static int read_task(struct reader *reader, struct packer *packer, struct task *task,
+		     struct found *found, struct pass_stats *stats, struct problem *problem)
+{
+	struct space *space;
+	int ret;
+
+	if (!task->tracker) {
+		pagemap_forget_space(reader->map, SPACE_TASK, (uint64_t)task->inner_pid);
+		return 0;
+	}
+	space = pagemap_space(reader->map, SPACE_TASK, (uint64_t)task->inner_pid);
+	if (!space)
+		return problem_set(problem, ENOMEM, "out of memory");
+	if (found->full)
+		space_retain(space, &found->regions);
+	stats->full += found->full;
+	stats->pages_dirty += regions_pages(&found->regions);
+	ret = found->gone ? -ESRCH : read_regions(reader, packer, task, space, &found->regions, problem);
+	if (ret == -ESRCH)
+		task_is_gone(task, space);
+	return ret == -ESRCH ? 0 : ret;
+}
+
+static int pass_tasks(struct reader *reader, struct packer *packer, enum pass_when when,
+		      struct found *found, struct pass_stats *stats, struct problem *problem)
+{
+	struct tasks *tasks = &reader->tasks;
+	int ret;
+
+	if (when == PASS_RUNNING && !tasks->mechanism->collects_while_running)
+		ret = collect_frozen(reader, found, stats, problem);
+	else
+		ret = collect_tasks(reader, found, problem);
+	for (size_t i = 0; i < tasks->count && ret == 0; i++)
+		ret = read_task(reader, packer, &tasks->list[i], &found[i], stats, problem);
+	return ret;
+}
+
+static int pass_files(struct reader *reader, struct packer *packer, struct pass_stats *stats,
+		      struct problem *problem)
+{
+	cleanup_free uint64_t *inodes = NULL;
+	struct capture_mapped mapped = { 0 };
+	int ret = tasks_mapped_files(&reader->tasks, &inodes, &mapped.count);
+
+	if (ret)
+		return problem_set(problem, -ret, "out of memory");
+	mapped.inodes = inodes;
+	ret = capture_pass(reader->capture, &mapped, packer, reader->map, &stats->captured, problem);
+	stats->pages_dirty += stats->captured.bytes_read / PAGE_BYTES;
+	return ret;
+}
+
+int reader_pass(struct reader *reader, struct packer *packer, enum pass_when when,
+		struct pass_stats *stats, struct problem *problem)
 {
 	int64_t begin = clock_ms();
+	struct found *found;
 	int ret = tasks_update(&reader->tasks, reader->cgroup, reader->map, problem);
 
 	memset(stats, 0, sizeof(*stats));
-	for (size_t i = 0; i < reader->tasks.count && ret == 0; i++) {
-		struct task *task = &reader->tasks.list[i];
-
-		stats->tasks++;
-		if (task->tracker)
-			ret = pass_task(reader, packer, task, stats, problem);
-		else
-			pagemap_forget_space(reader->map, SPACE_TASK, (uint64_t)task->inner_pid);
-	}
+	if (ret)
+		return ret;
+	stats->tasks = (unsigned int)reader->tasks.count;
+	found = calloc(reader->tasks.count + 1, sizeof(*found));
+	if (!found)
+		return problem_set(problem, ENOMEM, "out of memory");
+	ret = pass_tasks(reader, packer, when, found, stats, problem);
+	if (ret == 0 && reader->capture)
+		ret = pass_files(reader, packer, stats, problem);
+	for (size_t i = 0; i < reader->tasks.count; i++)
+		regions_free(&found[i].regions);
+	free(found);
 	stats->ms = clock_ms() - begin;
 	return ret;
+}
+
+void reader_restart(struct reader *reader)
+{
+	tasks_restart_tracking(&reader->tasks);
+	if (reader->capture)
+		capture_restart(reader->capture);
 }
 
 int reader_epoch(struct reader *reader, struct pass_stats *stats, struct problem *problem)
@@ -140,13 +234,13 @@ int reader_epoch(struct reader *reader, struct pass_stats *stats, struct problem
 
 	if (ret)
 		return ret;
-	ret = reader_pass(reader, packer, stats, problem);
+	ret = reader_pass(reader, packer, PASS_RUNNING, stats, problem);
 	if (ret == 0)
 		ret = packer_commit(packer, &stats->packed, problem);
 	if (ret) {
 		packer_abort(packer);
 		if (ret != -ECANCELED)
-			tasks_restart_tracking(&reader->tasks);
+			reader_restart(reader);
 	}
 	stats->ms = clock_ms() - begin;
 	return ret;

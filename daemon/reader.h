@@ -2,9 +2,11 @@
 /*
  * The stream of one job's pages: tracker → reader → packer → store, in passes.
  *
- *   collect   which pages were written; they are re-armed before the call returns
+ *   collect   which pages were written; they are re-armed before the job runs on
  *   read      process_vm_readv, after the collect: a page that changes meanwhile is dirty again
  *   pack      zero? same? compress, seal, write
+ *
+ * Captured files (capture.h) follow the tasks in each pass.
  *
  * If a pass fails, continuity is lost: the next collect of every task is full, and content hashes
  * keep what did not change off the network.
@@ -15,6 +17,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "capture.h"
+#include "clock.h"
 #include "packer.h"
 #include "pagemap.h"
 #include "problem.h"
@@ -31,28 +35,40 @@ struct reader {
 	bool (*stopped)(void *arg);
 	void *stopped_arg;
 	uint8_t *window;        /* the reader's buffer */
+	struct capture *capture; /* of the job's files; NULL: none */
 };
 
 struct pass_stats {
 	struct packer_stats packed;
-	uint64_t pages_dirty;   /* reported by the trackers */
+	struct capture_stats captured;
+	uint64_t pages_dirty;   /* reported by the trackers, and read of captured files */
 	unsigned int full;      /* tasks whose collect was full */
 	unsigned int tasks;
 	int64_t ms;
+	int64_t frozen_ms;      /* for which the pass itself stopped the job: see pass_when */
+};
+
+/*
+ * A mechanism that cannot collect while the job runs has it frozen for that, or is used when it is
+ * frozen already.
+ */
+enum pass_when {
+	PASS_RUNNING,
+	PASS_FROZEN,
 };
 
 int reader_init(struct reader *reader, struct problem *problem);
 void reader_free(struct reader *reader);
 
 /* Collects all tasks and packs what they wrote. -ECANCELED: stopped. */
-int reader_pass(struct reader *reader, struct packer *packer, struct pass_stats *stats,
-		struct problem *problem);
+int reader_pass(struct reader *reader, struct packer *packer, enum pass_when when,
+		struct pass_stats *stats, struct problem *problem);
+/* What was collected last is not durable: the next pass collects and reads everything. */
+void reader_restart(struct reader *reader);
 /* One epoch: a pass of its own segment, durable when it returns 0. */
 int reader_epoch(struct reader *reader, struct pass_stats *stats, struct problem *problem);
 /* Reads one page range of a task and packs it. */
 int reader_read(struct reader *reader, struct packer *packer, const struct task *task,
 		struct space *space, uint64_t start, uint64_t end, struct problem *problem);
-
-int64_t clock_ms(void); /* CLOCK_BOOTTIME */
 
 #endif

@@ -114,6 +114,22 @@ int regions_normalise(struct regions *regions)
 	return err;
 }
 
+struct regions_mark regions_mark(const struct regions *regions)
+{
+	return (struct regions_mark){
+		.count = regions->count,
+		.end = regions->count ? regions->list[regions->count - 1].end : 0,
+	};
+}
+
+/* The last region of then may have been extended since. */
+void regions_cut(struct regions *regions, struct regions_mark mark)
+{
+	regions->count = mark.count;
+	if (mark.count)
+		regions->list[mark.count - 1].end = mark.end;
+}
+
 uint64_t regions_pages(const struct regions *regions)
 {
 	uint64_t bytes = 0;

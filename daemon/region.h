@@ -24,6 +24,13 @@ struct regions {
 int regions_add(struct regions *regions, uint64_t start, uint64_t end, uint32_t categories);
 /* Sorts and joins; overlapping regions get the union of their categories. 0 or -ENOMEM. */
 int regions_normalise(struct regions *regions);
+/* The list as it is now, and back to it when only regions_add() was called since. */
+struct regions_mark {
+	size_t count;
+	uint64_t end;
+};
+struct regions_mark regions_mark(const struct regions *regions);
+void regions_cut(struct regions *regions, struct regions_mark mark);
 uint64_t regions_pages(const struct regions *regions);
 void regions_clear(struct regions *regions);
 void regions_free(struct regions *regions);

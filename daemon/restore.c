@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "catalog.h"
 #include "cleanup.h"
 #include "directory.h"
 #include "faults.h"
@@ -43,6 +44,8 @@ static int unpack_space(struct space *space, void *arg)
 	struct unpack *unpack = arg;
 	int closed, ret;
 
+	if (space_kind(space) == SPACE_FILE)
+		return 0;
 	ret = image_open(&unpack->writer, unpack->images, space_kind(space), space_id(space),
 			 ++unpack->pages_id, unpack->problem);
 	if (ret)
@@ -54,6 +57,15 @@ static int unpack_space(struct space *space, void *arg)
 		return problem_set(unpack->problem, -closed, "cannot write CRIU's images into %s: %s",
 				   unpack->images, strerror(-closed));
 	return ret;
+}
+
+static int count_memory(struct space *space, void *arg)
+{
+	uint64_t *pages = arg;
+
+	if (space_kind(space) != SPACE_FILE)
+		*pages += space_pages(space);
+	return 0;
 }
 
 static int unpack_file(struct unpack *unpack, const char *name)
@@ -113,13 +125,15 @@ int restore_unpack(struct store *store, struct manifest *manifest, const char *i
 				 .progress = progress, .arg = arg, .problem = problem };
 	int ret = read_meta(facts, manifest, problem);
 
-	unpack.all = facts->pages = pagemap_pages(manifest->map);
+	pagemap_for_each(manifest->map, count_memory, &unpack.all);
+	facts->pages = unpack.all;
 	if (ret == 0)
 		ret = directory_make_empty(images, problem);
 	if (ret == 0)
 		ret = pagemap_for_each(manifest->map, unpack_space, &unpack);
 	for (size_t i = 0; i < manifest->file_count && ret == 0; i++)
-		ret = unpack_file(&unpack, packed_file_name(manifest->files[i]));
+		if (strcmp(packed_file_name(manifest->files[i]), CATALOG_NAME))
+			ret = unpack_file(&unpack, packed_file_name(manifest->files[i]));
 	if (ret)
 		restore_free(facts);
 	return ret;
@@ -129,7 +143,7 @@ int restore_run(const struct criu_job *criu, const struct restore_facts *facts, 
 		struct problem *problem)
 {
 	struct criu_run run;
-	int ret = files_put_back(&facts->files, criu->uid, criu->gid, problem);
+	int ret = files_put_back(&facts->files, criu->init_pid, criu->uid, criu->gid, problem);
 
 	if (ret == 0)
 		ret = fault("restore.files");

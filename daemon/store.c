@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
-#include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -19,29 +18,13 @@
 
 /* ---- the store user's identity ---- */
 
-static int identity_set(uid_t uid, gid_t gid)
-{
-	setfsgid(gid);
-	setfsuid(uid);
-	return (uid_t)setfsuid(-1) == uid && (gid_t)setfsgid(-1) == gid ? 0 : -EPERM;
-}
-
 int store_enter(const struct store *store, struct identity *caller, struct problem *problem)
 {
-	caller->uid = setfsuid(-1);
-	caller->gid = setfsgid(-1);
-	caller->entered = true;
-	if (!identity_set(store->uid, store->gid))
+	if (!identity_enter(caller, store->uid, store->gid))
 		return 0;
 	return problem_set(problem, EPERM,
 			   "cannot use the store as user %u, group %u: ckptd runs as user %u without "
 			   "CAP_SETUID and CAP_SETGID", store->uid, store->gid, geteuid());
-}
-
-void identity_leave(struct identity *caller)
-{
-	if (caller->entered)
-		identity_set(caller->uid, caller->gid);
 }
 
 /* ---- what went wrong, in words ---- */

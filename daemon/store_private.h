@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include "block.h"
+#include "identity.h"
 #include "seal.h"
 #include "store.h"
 
@@ -48,15 +49,8 @@ struct store {
 	uint64_t next_number;
 };
 
-/* The thread's file system ids are the store user's until the end of the scope. */
-struct identity {
-	uid_t uid;
-	gid_t gid;
-	bool entered;
-};
+/* The thread's file system ids are the store user's until caller's scope ends (identity_scope). */
 int store_enter(const struct store *store, struct identity *caller, struct problem *problem);
-void identity_leave(struct identity *caller);
-#define identity_scope __attribute__((cleanup(identity_leave)))
 
 void object_name(char name[OBJECT_NAME_MAX], const struct object_id *id);
 /* Whether the name is that of an object. */

@@ -23,28 +23,11 @@ static void task_end(struct task *task)
 	task->pidfd = -1;
 }
 
-/*
- * The kernel reports every page of a mapping made since the last clear_refs as soft-dirty, whatever
- * its entry says, and only clear_refs ends that.  Without it CRIU would send all memory of a young
- * job.  Before the first collect, which is full, there is nothing to lose.
- */
-static void clear_new_mappings(pid_t pid)
-{
-	char path[64];
-	cleanup_close int fd = -1;
-
-	snprintf(path, sizeof(path), "/proc/%d/clear_refs", pid);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, "4", 1) != 1)
-		log_debug("%s: %s", path, strerror(errno));
-}
-
 static void task_track(struct task *task, const struct tracker_mechanism *mechanism)
 {
 	struct problem problem;
 	int ret;
 
-	clear_new_mappings(task->pid);
 	ret = tracker_open(&task->tracker, mechanism, task->pidfd, task->pid, &problem);
 	if (ret == 0)
 		return;
@@ -166,6 +149,94 @@ void tasks_restart_tracking(struct tasks *tasks)
 		task->tracker = NULL;
 		task_track(task, tasks->mechanism);
 	}
+}
+
+struct inode_list {
+	uint64_t *list;
+	size_t count;
+	size_t space;
+};
+
+static int inode_add(struct inode_list *inodes, uint64_t inode)
+{
+	uint64_t *grown;
+
+	if (inodes->count && inodes->list[inodes->count - 1] == inode)
+		return 0;
+	if (inodes->count == inodes->space) {
+		inodes->space = inodes->space ? inodes->space * 2 : 16;
+		grown = reallocarray(inodes->list, inodes->space, sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		inodes->list = grown;
+	}
+	inodes->list[inodes->count++] = inode;
+	return 0;
+}
+
+static int task_mapped_files(pid_t pid, struct inode_list *inodes)
+{
+	cleanup_fclose FILE *maps = NULL;
+	cleanup_free char *line = NULL;
+	char path[64], mode[8];
+	unsigned long inode;
+	size_t space = 0;
+	int ret = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	maps = fopen(path, "re");
+	while (maps && ret == 0 && getline(&line, &space, maps) > 0)
+		if (sscanf(line, "%*s %7s %*s %*s %lu", mode, &inode) == 2 && mode[3] == 's' &&
+		    mode[1] == 'w' && inode)
+			ret = inode_add(inodes, inode);
+	return ret;
+}
+
+static int inode_order(const void *a, const void *b)
+{
+	const uint64_t *one = a, *other = b;
+
+	return *one < *other ? -1 : *one > *other;
+}
+
+int tasks_mapped_files(const struct tasks *tasks, uint64_t **list, size_t *count)
+{
+	struct inode_list inodes = { 0 };
+	int ret = 0;
+
+	for (size_t i = 0; i < tasks->count && ret == 0; i++)
+		ret = task_mapped_files(tasks->list[i].pid, &inodes);
+	if (inodes.count)
+		qsort(inodes.list, inodes.count, sizeof(*inodes.list), inode_order);
+	*list = inodes.list;
+	*count = inodes.count;
+	return ret;
+}
+
+/*
+ * CRIU, asked next, sends what is soft-dirty; the rest it only names, and we hold it.  What was
+ * collected by other means than these bits is still soft-dirty, and so is all of a mapping that was
+ * made since they were last cleared.
+ *
+ * Never while the job runs: a task may share its memory with one that is tracked by these bits
+ * (vfork), and they would be lost.
+ */
+static void task_clear_soft_dirty(pid_t pid)
+{
+	char path[64];
+	cleanup_close int fd = -1;
+
+	snprintf(path, sizeof(path), "/proc/%d/clear_refs", pid);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "4", 1) != 1)
+		log_debug("%s: %s", path, strerror(errno));
+}
+
+void tasks_clear_soft_dirty(const struct tasks *tasks)
+{
+	for (size_t i = 0; i < tasks->count; i++)
+		if (tasks->list[i].tracker && tasks->mechanism->leaves_soft_dirty)
+			task_clear_soft_dirty(tasks->list[i].pid);
 }
 
 void tasks_free(struct tasks *tasks)

@@ -37,8 +37,12 @@ int tasks_update(struct tasks *tasks, const char *cgroup, struct pagemap *map,
 struct task *tasks_find_inner(struct tasks *tasks, pid_t inner_pid);
 /* Continuity is lost: the next collect of each task is full. */
 void tasks_restart_tracking(struct tasks *tasks);
+/* All tasks were collected and stand still: CRIU need not send what was collected. */
+void tasks_clear_soft_dirty(const struct tasks *tasks);
 /* The same right after a restore: the map's spaces belong to the tasks with their numbers. */
 int tasks_adopt(struct tasks *tasks, const char *cgroup, struct problem *problem);
+/* The inodes of files that they have mapped shared and for writing, sorted. -ENOMEM. */
+int tasks_mapped_files(const struct tasks *tasks, uint64_t **inodes, size_t *count);
 void tasks_free(struct tasks *tasks);
 
 #endif

@@ -10,6 +10,8 @@
 
 const struct tracker_mechanism *const tracker_mechanisms[] = {
 	&tracker_softdirty,
+	&tracker_uffd,
+	&tracker_procfs,
 	&tracker_hash,
 	NULL,
 };
@@ -85,12 +87,13 @@ int tracker_open(struct tracker **tracker, const struct tracker_mechanism *mecha
 		return problem_set(problem, ENOMEM, "out of memory");
 	new->mechanism = mechanism;
 	new->pid = pid;
-	new->fd = -1;
+	new->fd = new->maps = new->pagemap = new->userfaultfd = -1;
 	new->pidfd = fcntl(pidfd, F_DUPFD_CLOEXEC, 0);
 	if (new->pidfd < 0)
 		return problem_set(problem, errno, "cannot duplicate the pidfd of process %d: %m", pid);
 	err = mechanism->open(new, problem);
 	if (err) {
+		mechanism->close(new);
 		close(new->pidfd);
 		return err;
 	}
@@ -111,6 +114,15 @@ int tracker_collect(struct tracker *tracker, struct regions *regions, bool *full
 	*full = tracker->generation != tracker->last_generation;
 	tracker->last_generation = tracker->generation;
 	return 0;
+}
+
+int tracker_rearm(struct tracker *tracker, struct problem *problem)
+{
+	int err = tracker->mechanism->rearm ? tracker->mechanism->rearm(tracker, problem) : 0;
+
+	if (err)
+		tracker->last_generation = 0;
+	return err;
 }
 
 void tracker_close(struct tracker *tracker)

@@ -24,8 +24,10 @@ struct tracker_mechanism {
 	int (*open)(struct tracker *tracker, struct problem *problem);
 	/* Appends to regions; sets the tracker's generation. */
 	int (*collect)(struct tracker *tracker, struct regions *regions, struct problem *problem);
+	int (*rearm)(struct tracker *tracker, struct problem *problem); /* NULL: collect does it */
 	void (*close)(struct tracker *tracker);
 	bool collects_while_running;
+	bool leaves_soft_dirty;  /* the bits that CRIU looks at tell nothing of what was collected */
 };
 
 extern const struct tracker_mechanism *const tracker_mechanisms[];
@@ -44,11 +46,19 @@ int tracker_open(struct tracker **tracker, const struct tracker_mechanism *mecha
  * what it reports it has already re-armed: read the pages after this returns.  *full is set when
  * continuity was lost (first call, exec, a new generation): then every present page is reported and
  * pages that are not reported do not exist any more.
+ *
+ * A mechanism that does not collect while the job runs needs all tasks of the job to stand still,
+ * from before the first tracker_collect() until after the last tracker_rearm(); all are collected
+ * before the first is re-armed, since tasks may share their memory (vfork) and what tells that it
+ * was written.  The pages can be read when they run again.
+ *
  * -ESRCH: the address space is gone.  On any error nothing may be taken as unchanged: the next call
  * reports everything.
  */
 int tracker_collect(struct tracker *tracker, struct regions *regions, bool *full,
 		    struct problem *problem);
+/* Does nothing with the other mechanisms. After an error the next collect is full. */
+int tracker_rearm(struct tracker *tracker, struct problem *problem);
 void tracker_close(struct tracker *tracker);
 
 #endif

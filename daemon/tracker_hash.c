@@ -4,23 +4,15 @@
  * the hashes of the packer then keep what did not change off the store.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <linux/ckpt.h>
 
 #include "cleanup.h"
+#include "mappings.h"
+#include "pagescan.h"
 #include "tracker_mechanism.h"
-
-/* An entry of /proc/PID/pagemap. */
-#define PAGEMAP_PRESENT	(UINT64_C(1) << 63)
-#define PAGEMAP_SWAPPED	(UINT64_C(1) << 62)
-#define PAGEMAP_FILE	(UINT64_C(1) << 61)	/* of a file, or shared */
-#define PAGEMAP_ENTRIES	4096
 
 static int hash_probe(struct problem *problem)
 {
@@ -36,63 +28,6 @@ static void hash_close(struct tracker *tracker)
 {
 }
 
-static uint32_t entry_categories(uint64_t entry)
-{
-	if (entry & PAGEMAP_FILE)
-		return 0;
-	if (entry & PAGEMAP_PRESENT)
-		return CKPT_PAGE_WRITTEN | CKPT_PAGE_PRESENT;
-	return entry & PAGEMAP_SWAPPED ? CKPT_PAGE_WRITTEN | CKPT_PAGE_SWAPPED : 0;
-}
-
-/* Appends what is there in [start, end). */
-static int mapping_collect(int pagemap, uint64_t start, uint64_t end, struct regions *regions)
-{
-	uint64_t entries[PAGEMAP_ENTRIES];
-	uint32_t categories;
-	ssize_t bytes;
-	int err = 0;
-
-	while (!err && start < end) {
-		size_t pages = (end - start) / PAGE_BYTES;
-
-		if (pages > PAGEMAP_ENTRIES)
-			pages = PAGEMAP_ENTRIES;
-		bytes = pread(pagemap, entries, pages * sizeof(*entries), start / PAGE_BYTES * sizeof(*entries));
-		if (bytes <= 0)
-			return bytes ? -errno : 0;
-		for (size_t i = 0; !err && i < bytes / sizeof(*entries); i++, start += PAGE_BYTES) {
-			categories = entry_categories(entries[i]);
-			if (categories)
-				err = regions_add(regions, start, start + PAGE_BYTES, categories);
-		}
-	}
-	return err;
-}
-
-/* A line of /proc/PID/maps. Pages of the kernel itself cannot be read and are not the job's. */
-static bool mapping_parse(const char *line, uint64_t *start, uint64_t *end)
-{
-	char shared;
-
-	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*c%*c%*c%c", start, end, &shared) != 3)
-		return false;
-	return shared == 'p' && !strstr(line, "[vvar") && !strstr(line, "[vsyscall]");
-}
-
-static int mappings_collect(FILE *maps, int pagemap, struct regions *regions)
-{
-	cleanup_free char *line = NULL;
-	uint64_t start, end;
-	size_t space = 0;
-	int err = 0;
-
-	while (!err && getline(&line, &space, maps) > 0)
-		if (mapping_parse(line, &start, &end))
-			err = mapping_collect(pagemap, start, end, regions);
-	return err;
-}
-
 static bool process_ended(const struct tracker *tracker)
 {
 	struct pollfd end = { .fd = tracker->pidfd, .events = POLLIN };
@@ -100,26 +35,29 @@ static bool process_ended(const struct tracker *tracker)
 	return poll(&end, 1, 0) != 0;
 }
 
+static int collect_all(const struct tracker *tracker, struct mappings *mappings, struct regions *regions)
+{
+	cleanup_close int maps = mappings_open(tracker->pid);
+	cleanup_close int pagemap = pagescan_open(tracker->pid);
+	int err = maps < 0 ? maps : pagemap < 0 ? pagemap : mappings_read(mappings, maps);
+
+	for (size_t i = 0; !err && i < mappings->count; i++)
+		if (mappings->list[i].kind <= MAPPING_PRIVATE)
+			err = pagescan(pagemap, PAGESCAN_PRESENT, mappings->list[i].start, mappings->list[i].end,
+				       CKPT_PAGE_WRITTEN, regions);
+	/* What was read by number was this process only if it has not ended since. */
+	return err ? err : process_ended(tracker) ? -ESRCH : 0;
+}
+
 static int hash_collect(struct tracker *tracker, struct regions *regions, struct problem *problem)
 {
-	cleanup_fclose FILE *maps = NULL;
-	cleanup_close int pagemap = -1;
-	const size_t begin = regions->count;
-	char path[64];
-	int err;
+	const struct regions_mark mark = regions_mark(regions);
+	struct mappings mappings = {};
+	int err = collect_all(tracker, &mappings, regions);
 
-	snprintf(path, sizeof(path), "/proc/%d/pagemap", tracker->pid);
-	pagemap = open(path, O_RDONLY | O_CLOEXEC);
-	snprintf(path, sizeof(path), "/proc/%d/maps", tracker->pid);
-	maps = fopen(path, "re");
-	if (pagemap < 0 || !maps)
-		return problem_set(problem, errno == ENOENT ? ESRCH : errno, "cannot read %s: %m", path);
-	err = mappings_collect(maps, pagemap, regions);
-	/* What was read by number was this process only if it has not ended since. */
-	if (!err && process_ended(tracker))
-		err = -ESRCH;
+	mappings_free(&mappings);
 	if (err) {
-		regions->count = begin;
+		regions_cut(regions, mark);
 		return problem_set(problem, -err, "cannot read the page map of process %d: %s", tracker->pid,
 				   strerror(-err));
 	}
@@ -135,4 +73,5 @@ const struct tracker_mechanism tracker_hash = {
 	.collect = hash_collect,
 	.close = hash_close,
 	.collects_while_running = true,
+	.leaves_soft_dirty = true,
 };

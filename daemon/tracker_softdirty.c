@@ -27,7 +27,7 @@ static int device_open(int *device, struct problem *problem)
 	return problem_set(problem, errno, "cannot open " DEVICE ": %m");
 }
 
-static int softdirty_probe(struct problem *problem)
+int module_probe(uint32_t mechanism, const char *why_not, struct problem *problem)
 {
 	struct ckpt_info info = { .size = sizeof(info) };
 	cleanup_close int device = -1;
@@ -38,10 +38,13 @@ static int softdirty_probe(struct problem *problem)
 	if (ioctl(device, CKPT_IOC_INFO, &info))
 		return problem_set(problem, errno, DEVICE " does not answer as this ckptd expects (%m): the loaded ckpt "
 				   "module is of another version; reload it");
-	if (!(info.out_mechanisms & CKPT_MECHANISM_SOFT_DIRTY))
-		return problem_set(problem, EOPNOTSUPP, "the kernel was built without CONFIG_MEM_SOFT_DIRTY, or runs "
-				   "as a Xen PV guest");
-	return 0;
+	return info.out_mechanisms & mechanism ? 0 : problem_set(problem, EOPNOTSUPP, "%s", why_not);
+}
+
+static int softdirty_probe(struct problem *problem)
+{
+	return module_probe(CKPT_MECHANISM_SOFT_DIRTY, "the kernel was built without CONFIG_MEM_SOFT_DIRTY, or runs as a "
+			    "Xen PV guest", problem);
 }
 
 static int track_problem(const struct tracker *tracker, int err, struct problem *problem)
@@ -55,7 +58,7 @@ static int track_problem(const struct tracker *tracker, int err, struct problem 
 	return problem_set(problem, err, "cannot track process %d: %s", tracker->pid, strerror(err));
 }
 
-static int softdirty_open(struct tracker *tracker, struct problem *problem)
+int module_track(struct tracker *tracker, struct problem *problem)
 {
 	struct ckpt_track track = { .size = sizeof(track), .pidfd = tracker->pidfd, .pid = tracker->pid };
 	cleanup_close int device = -1;
@@ -126,7 +129,7 @@ static int softdirty_collect(struct tracker *tracker, struct regions *regions, s
 		err = collect_all(tracker, regions, vec);
 	if (err == -ESRCH) {
 		softdirty_close(tracker);
-		err = softdirty_open(tracker, problem);
+		err = module_track(tracker, problem);
 		if (err)
 			return err;
 		err = collect_all(tracker, regions, vec);
@@ -139,7 +142,7 @@ const struct tracker_mechanism tracker_softdirty = {
 	.name = "soft-dirty",
 	.describe = "ckpt module: written pages are collected while the job runs",
 	.probe = softdirty_probe,
-	.open = softdirty_open,
+	.open = module_track,
 	.collect = softdirty_collect,
 	.close = softdirty_close,
 	.collects_while_running = true,

@@ -16,6 +16,7 @@
 #error "ckpt: kernels from 5.10 to 7.3 are supported"
 #endif
 
+#include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
 #include <linux/mmu_notifier.h>
@@ -24,6 +25,7 @@
 #include <linux/sched/coredump.h>
 #include <linux/smp.h>
 #include <linux/swapops.h>
+#include <linux/userfaultfd.h>
 #include <linux/userfaultfd_k.h>
 #ifdef CKPT_HAS_LEAFOPS
 #include <linux/leafops.h>
@@ -68,6 +70,13 @@
 #define CKPT_FORCED_WRITES_RACE	false
 #endif
 
+/* The dirty bit of an entry without write permission. From 6.6 on it is not the CPU's, which means shadow stacks. */
+#ifdef _PAGE_SAVED_DIRTY
+#define CKPT_PAGE_DIRTY_READ_ONLY _PAGE_SAVED_DIRTY
+#else
+#define CKPT_PAGE_DIRTY_READ_ONLY _PAGE_DIRTY
+#endif
+
 /* Under Xen PV the page tables belong to the hypervisor: no cmpxchg on entries, no flush of our own. */
 static inline bool ckpt_soft_dirty_works(void)
 {
@@ -85,6 +94,29 @@ static inline struct user_namespace *ckpt_program_user_ns(struct task_struct *ta
 	return rcu_dereference(task->exec_state)->user_ns;
 #else
 	return mm->user_ns;
+#endif
+}
+
+/*
+ * A userfaultfd is of use to a tracker where it has WP_ASYNC; /dev/userfaultfd is older than that. Whether the kernel
+ * was also booted so is for the caller to try (UFFDIO_API).
+ */
+static inline bool ckpt_userfaultfd_works(void)
+{
+#ifdef UFFD_FEATURE_WP_ASYNC
+	return IS_ENABLED(CONFIG_PTE_MARKER_UFFD_WP);
+#else
+	return false;
+#endif
+}
+
+/* A descriptor in the table of kernel threads, or -errno. */
+static inline int ckpt_userfaultfd_new(struct file *device)
+{
+#ifdef UFFD_FEATURE_WP_ASYNC
+	return device->f_op->unlocked_ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+#else
+	return -EOPNOTSUPP;
 #endif
 }
 

@@ -13,6 +13,7 @@
 union argument {
 	struct ckpt_info info;
 	struct ckpt_track track;
+	struct ckpt_userfaultfd userfaultfd;
 	struct ckpt_collect collect;
 };
 
@@ -24,11 +25,32 @@ static const struct ckpt_command *command_find(const struct ckpt_command *comman
 	return NULL;
 }
 
+int ckpt_descriptor_reserve(struct ckpt_descriptor *new)
+{
+	new->fd = get_unused_fd_flags(O_CLOEXEC);
+	return new->fd < 0 ? new->fd : 0;
+}
+
+/* The caller gets the new descriptor only when it can be told its number. */
+static void descriptor_finish(const struct ckpt_descriptor *new, bool publish)
+{
+	if (new->fd < 0)
+		return;
+	if (publish) {
+		fd_install(new->fd, new->file);
+		return;
+	}
+	put_unused_fd(new->fd);
+	if (new->file)
+		fput(new->file);
+}
+
 long ckpt_command_run(const struct ckpt_command *commands, size_t count, struct file *file, unsigned int number,
 		      unsigned long argument)
 {
 	const struct ckpt_command *command = command_find(commands, count, number);
 	void __user *user = (void __user *)argument;
+	struct ckpt_descriptor new = { .fd = -1 };
 	union argument kernel = {};
 	u32 user_size;
 	int err;
@@ -42,21 +64,26 @@ long ckpt_command_run(const struct ckpt_command *commands, size_t count, struct 
 	err = copy_struct_from_user(&kernel, command->size, user, user_size);
 	if (err)
 		return err;
-	err = command->run(file, &kernel);
-	if (err)
-		return err;
-	if (copy_to_user(user, &kernel, command->size))
-		return -EFAULT;
-	return 0;
+	err = command->run(file, &kernel, &new);
+	if (!err && copy_to_user(user, &kernel, command->size))
+		err = -EFAULT;
+	descriptor_finish(&new, !err);
+	return err;
 }
 
-static int device_info(struct file *file, void *argument)
+static u32 mechanisms(void)
+{
+	return (ckpt_soft_dirty_works() ? CKPT_MECHANISM_SOFT_DIRTY : 0) |
+	       (ckpt_userfaultfd_works() ? CKPT_MECHANISM_UFFD_WP : 0);
+}
+
+static int device_info(struct file *file, void *argument, struct ckpt_descriptor *new)
 {
 	struct ckpt_info *info = argument;
 
 	if (info->__reserved)
 		return -EINVAL;
-	info->out_mechanisms = ckpt_soft_dirty_works() ? CKPT_MECHANISM_SOFT_DIRTY : 0;
+	info->out_mechanisms = mechanisms();
 	info->out_page_bytes = PAGE_SIZE;
 	memset(info->out_version, 0, sizeof(info->out_version));
 	strscpy(info->out_version, CKPT_VERSION, sizeof(info->out_version));
@@ -94,35 +121,25 @@ static struct task_struct *track_task(const struct ckpt_track *track)
 	return err ? ERR_PTR(err) : task ?: ERR_PTR(-ESRCH);
 }
 
-static int device_track(struct file *file, void *argument)
+static int device_track(struct file *file, void *argument, struct ckpt_descriptor *new)
 {
 	struct ckpt_track *track = argument;
 	struct task_struct *task;
-	struct file *tracker;
-	int fd;
+	int err;
 
 	if (track->flags || track->__reserved)
 		return -EINVAL;
-	if (!ckpt_soft_dirty_works())
+	if (!mechanisms())
 		return -EOPNOTSUPP;
 	task = track_task(track);
 	if (IS_ERR(task))
 		return PTR_ERR(task);
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0)
-		goto put_task;
-	tracker = ckpt_tracker_create(task, &track->out_generation);
-	if (IS_ERR(tracker)) {
-		put_unused_fd(fd);
-		fd = PTR_ERR(tracker);
-		goto put_task;
-	}
-	fd_install(fd, tracker);
-	track->out_fd = fd;
-	fd = 0;
-put_task:
+	err = ckpt_descriptor_reserve(new);
+	if (!err)
+		err = ckpt_tracker_create(task, new, &track->out_generation);
 	put_task_struct(task);
-	return fd;
+	track->out_fd = new->fd;
+	return err;
 }
 
 static const struct ckpt_command device_commands[] = {

@@ -20,7 +20,7 @@ static atomic64_t generations;
 
 void ckpt_tracker_restart(struct ckpt_tracker *tracker)
 {
-	xa_destroy(&tracker->tables);
+	ckpt_tables_destroy(&tracker->tables);
 	tracker->cover.index = CKPT_COVER_NONE;
 	tracker->generation = atomic64_inc_return(&generations);
 }
@@ -52,17 +52,47 @@ static int trackers_add(struct ckpt_tracker *tracker)
 	return err;
 }
 
-static int tracker_release(struct inode *inode, struct file *file)
+static void tracker_free(struct ckpt_tracker *tracker)
 {
-	struct ckpt_tracker *tracker = file->private_data;
+	ckpt_tables_destroy(&tracker->tables);
+	kvfree(tracker->regions);
+	kfree(tracker);
+}
 
+static void tracker_destroy(struct ckpt_tracker *tracker)
+{
 	mutex_lock(&trackers_lock);
 	list_del(&tracker->link);
 	mutex_unlock(&trackers_lock);
-	xa_destroy(&tracker->tables);
+	put_pid(tracker->pid);
 	mmdrop(tracker->mm);
-	kfree(tracker);
+	tracker_free(tracker);
+}
+
+static int tracker_release(struct inode *inode, struct file *file)
+{
+	tracker_destroy(file->private_data);
 	return 0;
+}
+
+/*
+ * The address space, with its users held, if it is still the process's own. exec gives a process another one; the old
+ * one may live on in others that shared it (vfork), and is not this tracker's any more. A process whose first thread
+ * alone has ended still has it. mmput_async() afterwards: if all users have gone meanwhile, the memory is not freed on
+ * our time.
+ */
+static struct mm_struct *tracker_mm_get(struct ckpt_tracker *tracker)
+{
+	struct task_struct *task = get_pid_task(tracker->pid, PIDTYPE_TGID);
+	bool own;
+
+	if (!task)
+		return NULL;
+	task_lock(task);
+	own = !task->mm || task->mm == tracker->mm;
+	task_unlock(task);
+	put_task_struct(task);
+	return own && mmget_not_zero(tracker->mm) ? tracker->mm : NULL;
 }
 
 static int collect_check(const struct ckpt_collect *collect)
@@ -76,32 +106,69 @@ static int collect_check(const struct ckpt_collect *collect)
 	return 0;
 }
 
-static int tracker_collect(struct file *file, void *argument)
+static int tracker_collect(struct file *file, void *argument, struct ckpt_descriptor *new)
 {
 	struct ckpt_tracker *tracker = file->private_data;
 	struct ckpt_collect *collect = argument;
+	struct mm_struct *mm;
 	int err = collect_check(collect);
 
 	if (err)
 		return err;
+	if (!ckpt_soft_dirty_works())
+		return -EOPNOTSUPP;
 	collect->out_count = 0;
 	collect->out_walk_end = collect->start;
 	if (mutex_lock_interruptible(&tracker->lock))
 		return -EINTR;
-	if (mmget_not_zero(tracker->mm)) {
-		err = ckpt_walk(tracker, tracker->mm, collect);
-		/* If the process has exited meanwhile, its memory is not freed on our time. */
-		mmput_async(tracker->mm);
-	} else {
-		err = -ESRCH;
-	}
+	mm = tracker_mm_get(tracker);
+	err = mm ? ckpt_walk(tracker, mm, collect) : -ESRCH;
+	if (mm)
+		mmput_async(mm);
 	collect->out_generation = tracker->generation;
 	mutex_unlock(&tracker->lock);
 	return err;
 }
 
+/* With it the memory can be written, so the tracker's descriptor alone is not enough. */
+static int tracker_userfaultfd(struct file *file, void *argument, struct ckpt_descriptor *new)
+{
+	struct ckpt_tracker *tracker = file->private_data;
+	struct ckpt_userfaultfd *userfaultfd = argument;
+	struct task_struct *task;
+	struct mm_struct *mm;
+	bool may;
+	int err;
+
+	if (userfaultfd->flags)
+		return -EINVAL;
+	if (!ckpt_userfaultfd_works())
+		return -EOPNOTSUPP;
+	task = get_pid_task(tracker->pid, PIDTYPE_TGID);
+	if (!task)
+		return -ESRCH;
+	may = may_track(task, tracker->mm);
+	put_task_struct(task);
+	if (!may)
+		return -EPERM;
+	mm = tracker_mm_get(tracker);
+	if (!mm)
+		return -ESRCH;
+	err = ckpt_descriptor_reserve(new);
+	if (!err) {
+		new->file = ckpt_userfaultfd_create(mm, userfaultfd->device_fd);
+		err = PTR_ERR_OR_ZERO(new->file);
+	}
+	if (err)
+		new->file = NULL;
+	userfaultfd->out_fd = new->fd;
+	mmput_async(mm);
+	return err;
+}
+
 static const struct ckpt_command tracker_commands[] = {
 	{ CKPT_IOC_COLLECT, sizeof(struct ckpt_collect), tracker_collect },
+	{ CKPT_IOC_USERFAULTFD, sizeof(struct ckpt_userfaultfd), tracker_userfaultfd },
 };
 
 static long tracker_ioctl(struct file *file, unsigned int number, unsigned long argument)
@@ -126,7 +193,7 @@ static const struct file_operations tracker_operations = {
 	.llseek = noop_llseek,
 };
 
-static struct ckpt_tracker *tracker_alloc(struct mm_struct *mm)
+static struct ckpt_tracker *tracker_alloc(struct task_struct *task, struct mm_struct *mm)
 {
 	struct ckpt_tracker *tracker = kzalloc(sizeof(*tracker), GFP_KERNEL_ACCOUNT);
 	int err;
@@ -134,46 +201,47 @@ static struct ckpt_tracker *tracker_alloc(struct mm_struct *mm)
 	if (!tracker)
 		return ERR_PTR(-ENOMEM);
 	mutex_init(&tracker->lock);
-	xa_init_flags(&tracker->tables, XA_FLAGS_ACCOUNT);
+	ckpt_tables_init(&tracker->tables);
 	tracker->mm = mm;
+	tracker->stamp = 1;
 	ckpt_tracker_restart(tracker);
-	err = trackers_add(tracker);
+	tracker->regions = kvmalloc_array(CKPT_BOUNCE_REGIONS, sizeof(*tracker->regions), GFP_KERNEL_ACCOUNT);
+	err = tracker->regions ? trackers_add(tracker) : -ENOMEM;
 	if (err) {
-		kfree(tracker);
+		tracker_free(tracker);
 		return ERR_PTR(err);
 	}
 	mmgrab(mm);
+	tracker->pid = get_task_pid(task, PIDTYPE_TGID);
 	return tracker;
 }
 
-static struct file *tracker_file(struct mm_struct *mm, u64 *generation)
+static int tracker_open(struct task_struct *task, struct mm_struct *mm, struct ckpt_descriptor *new, u64 *generation)
 {
-	struct ckpt_tracker *tracker = tracker_alloc(mm);
+	struct ckpt_tracker *tracker = tracker_alloc(task, mm);
 	struct file *file;
 
 	if (IS_ERR(tracker))
-		return ERR_CAST(tracker);
+		return PTR_ERR(tracker);
 	*generation = tracker->generation;
 	file = anon_inode_getfile("[ckpt]", &tracker_operations, tracker, O_RDWR);
 	if (IS_ERR(file)) {
-		mutex_lock(&trackers_lock);
-		list_del(&tracker->link);
-		mutex_unlock(&trackers_lock);
-		mmdrop(mm);
-		kfree(tracker);
+		tracker_destroy(tracker);
+		return PTR_ERR(file);
 	}
-	return file;
+	new->file = file;
+	return 0;
 }
 
-struct file *ckpt_tracker_create(struct task_struct *task, u64 *generation)
+int ckpt_tracker_create(struct task_struct *task, struct ckpt_descriptor *new, u64 *generation)
 {
 	struct mm_struct *mm = get_task_mm(task);
-	struct file *file = ERR_PTR(-EPERM);
+	int err = -EPERM;
 
 	if (!mm)
-		return ERR_PTR(-ESRCH);
+		return -ESRCH;
 	if (may_track(task, mm))
-		file = tracker_file(mm, generation);
+		err = tracker_open(task, mm, new, generation);
 	mmput(mm);
-	return file;
+	return err;
 }

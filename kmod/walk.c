@@ -16,7 +16,7 @@
  *    therefore an armed entry is never trusted for its bit alone: written = soft-dirty or writable. In the tables of a
  *    VMA that had the flag again ("fresh" tables), permission may have been given, used, and taken away again: by
  *    mprotect, fork, NUMA scanning. If that can have happened, all of the table is written. NUMA scanning does not need
- *    the mmap lock for write, but it changes entries under the table's lock, and counts before it begins.
+ *    the mmap lock for write, but it changes entries under their table's lock, and counts before it begins.
  * 2. mremap() of whole aligned tables moves the table, not its entries, and sets no bit. So the tracker remembers for
  *    each 2 MiB which table it armed there ("known" tables). In a table that it did not, everything is written.
  * 3. A page may be written without an entry: DMA or a system call into pages that it holds a reference on. Taking such
@@ -24,10 +24,11 @@
  *    from elsewhere. get_user_pages_fast() takes its reference and then looks at the entry again; here the entry
  *    changes first and the references are counted afterwards: one of the two sees the other.
  * 4. A migration entry becomes a writable entry again when migration ends, if it says so: it is left alone.
- * 5. The kernel makes some entries anew and forgets the bit: KSM, uprobes, swapoff (before 5.19), khugepaged of small
- *    huge pages in read-only VMAs (7.x), and a read fault of a swapped page after hole 1. Those are clean for the CPU;
- *    an armed entry has the CPU's dirty bit, or gets it. So a clean one is written. A page that MADV_FREE gave back
- *    has to stay clean, and is reported each time. A swap slot has no such bit: where KSM is at work, swapped is written.
+ * 5. The kernel makes some entries anew and forgets the bit: KSM, uprobes, swapoff (before 5.19), khugepaged when it
+ *    makes small huge pages of read-only memory (7.x), and a read fault of a swapped page after hole 1. Those are clean
+ *    for the CPU, while an armed entry has the CPU's dirty bit, or gets it. So what is clean is written. A page that
+ *    MADV_FREE gave back has to stay clean, and is reported each time. A swap slot has no such bit: where KSM is at
+ *    work, swapped is written.
  * 6. Secondary MMUs (mmu notifiers), userfaultfd, hugetlb and shadow stacks: not tracked, always written.
  */
 #include <linux/bitmap.h>
@@ -39,20 +40,17 @@
 #include "compat.h"
 #include "internal.h"
 
-#define BOUNCE_REGIONS	512		/* 12 KiB */
 #define WINDOW_BYTES	(4UL << 30)	/* address space per lock of the mm */
-#define WINDOW_TABLES	128		/* page tables per lock of the mm: 256 MiB */
+/* Work per lock of the mm. An entry that is armed is WORK_ARMED, one that is only read is 1. */
+#define WINDOW_WORK	(100 * 1024)
+#define WORK_ARMED	16
+#define WORK_HUGE	16		/* a huge page */
+#define HUGE_BATCH	64		/* huge pages per lock of their table */
 
-#define WALK_AGAIN	ULONG_MAX	/* instead of an address: another thing lies there now */
-
-/*
- * A known table: which one it is, the tracker's stamp when it was last collected, and whether its VMA had
- * VM_SOFTDIRTY since. A huge page is known by the table that its entry is in, because that moves as well.
- */
-#define TABLE_STAMP_BITS	21
-#define TABLE_FRESH		BIT_ULL(TABLE_STAMP_BITS)
-#define TABLE_STAMP(entry)	((entry) & (TABLE_FRESH - 1))
-#define TABLE_IDENTITY(entry)	((entry) >> (TABLE_STAMP_BITS + 1))
+/* In all entries that are present and not of PROT_NONE: what tells that the page was written; an armed one has none. */
+#define ENTRY_WRITTEN	(_PAGE_SOFT_DIRTY | _PAGE_RW)
+/* What an armed one has, see hole 5. */
+#define ENTRY_ARMED	CKPT_PAGE_DIRTY_READ_ONLY
 
 /* What is known of entries before looking at their bits. */
 enum trust {
@@ -75,20 +73,22 @@ struct walk {
 	struct vm_area_struct *vma;
 	enum vma_kind kind;
 	bool untracked;			/* the mm, or else the VMA */
+	bool arms;			/* the VMA */
 	bool merges;			/* KSM is at work in the mm */
 	u32 flags;
 	unsigned long origin;		/* where the ioctl began, or the series of them that covers a table */
-	unsigned long visited;		/* tables (address >> PMD_SHIFT) before are dealt with */
+	unsigned long chunk;		/* 1 GiB (address >> PUD_SHIFT) that are below it are dealt with */
+	u64 *known;			/* what is known of the tables in the 1 GiB that the walk is in */
 	unsigned long next;		/* all before is done */
 	unsigned long stop;		/* of the window */
 	unsigned long end;		/* of the ioctl */
 	unsigned long fresh_start, fresh_end;
-	unsigned int budget;		/* page tables left in the window */
+	int work;			/* left in the window */
+	int err;
 	bool flush;			/* something lost write permission */
 	bool full;			/* no room for another region */
 	u64 room;			/* regions that the caller has left */
 	u32 count;
-	struct ckpt_region *regions;	/* BOUNCE_REGIONS */
 	DECLARE_BITMAP(referenced, PTRS_PER_PTE); /* armed entries of pages with more references than one */
 	DECLARE_BITMAP(writable, PTRS_PER_PTE);	/* of those, the ones that were writable */
 	bool any_referenced;
@@ -96,65 +96,105 @@ struct walk {
 
 /* ---- regions ---- */
 
+/* A region that ends where [start, … begins and may be extended. NULL when there is no room. */
+static struct ckpt_region *region_at(struct walk *walk, unsigned long start, u32 categories)
+{
+	struct ckpt_region *regions = walk->tracker->regions;
+	struct ckpt_region *last = walk->count ? &regions[walk->count - 1] : NULL;
+
+	if (last && last->end == start && last->categories == categories)
+		return last;
+	if (walk->count == CKPT_BOUNCE_REGIONS || !walk->room) {
+		walk->full = true;
+		return NULL;
+	}
+	walk->room--;
+	last = &regions[walk->count++];
+	*last = (struct ckpt_region){ .start = start, .end = start, .categories = categories };
+	return last;
+}
+
 /* Reports [start, end). False, and nothing is reported, when there is no room. */
 static bool report(struct walk *walk, unsigned long start, unsigned long end, u32 categories)
 {
-	struct ckpt_region *last = walk->count ? &walk->regions[walk->count - 1] : NULL;
+	struct ckpt_region *region;
 
 	if (!(categories & CKPT_PAGE_WRITTEN) && !(walk->flags & CKPT_COLLECT_PRESENT))
 		return true;
-	if (last && last->end == start && last->categories == categories) {
-		last->end = end;
-		return true;
-	}
-	if (walk->count == BOUNCE_REGIONS || !walk->room) {
-		walk->full = true;
-		return false;
-	}
-	walk->room--;
-	walk->regions[walk->count++] = (struct ckpt_region){ .start = start, .end = end, .categories = categories };
-	return true;
+	region = region_at(walk, start, categories);
+	if (region)
+		region->end = end;
+	return region;
 }
 
 /* ---- known tables ---- */
 
-static u64 table_entry(u64 identity, u32 stamp)
-{
-	return identity << (TABLE_STAMP_BITS + 1) | TABLE_STAMP(stamp);
-}
-
 static u64 table_identity(pmd_t table)
 {
-	return (u64)pmd_pfn(table) << 1;
+	return CKPT_TABLE_OF_PAGES(pmd_pfn(table));
 }
 
 static u64 huge_identity(const pmd_t *pmd)
 {
-	return (u64)page_to_pfn(virt_to_page(pmd)) << 1 | 1;
+	return CKPT_TABLE_OF_HUGE(page_to_pfn(virt_to_page(pmd)));
 }
 
-static u64 table_load(struct ckpt_tracker *tracker, unsigned long index)
+static bool pmd_is_table(pmd_t pmd)
 {
-	void *entry = xa_load(&tracker->tables, index);
-
-	return entry ? xa_to_value(entry) : 0;
+	return pmd_present(pmd) && !(pmd_flags(pmd) & _PAGE_PSE);
 }
 
-static void table_store(struct ckpt_tracker *tracker, unsigned long index, u64 entry)
+/* NULL if there is none. The VMA at addr keeps the tables down to the PMD's where they are. */
+static pud_t *pud_at(struct mm_struct *mm, unsigned long addr)
 {
-	/* If memory is short the table stays unknown, or fresh. */
-	xa_store(&tracker->tables, index, xa_mk_value(entry), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	pgd_t *pgd = pgd_offset(mm, addr);
+	p4d_t *p4d;
+
+	if (pgd_none(*pgd) || pgd_bad(*pgd))
+		return NULL;
+	p4d = p4d_offset(pgd, addr);
+	return p4d_none(*p4d) || p4d_bad(*p4d) ? NULL : pud_offset(p4d, addr);
 }
 
-/* The walk has passed the covered table's end. */
-static void cover_complete(struct ckpt_tracker *tracker)
+static pmd_t *pmd_at(struct mm_struct *mm, unsigned long addr)
 {
-	struct ckpt_cover *cover = &tracker->cover;
-	u64 entry = table_entry(cover->table, cover->stamp);
+	pud_t *pud = pud_at(mm, addr);
+	pud_t value = pud ? READ_ONCE(*pud) : __pud(0);
 
-	if (cover->index != CKPT_COVER_NONE && cover->table != CKPT_TABLE_UNKNOWN &&
-	    table_load(tracker, cover->index) != entry)
-		table_store(tracker, cover->index, entry);
+	return pud_none(value) || pud_bad(value) ? NULL : pmd_offset(pud, addr);
+}
+
+/* The table may have moved away between two parts of it, without a part that would have shown it. */
+static bool cover_holds(const struct walk *walk, const struct ckpt_cover *cover)
+{
+	unsigned long start = cover->index << PMD_SHIFT;
+	struct vm_area_struct *vma = find_vma(walk->mm, start);
+	pmd_t *pmd, value;
+
+	if (cover->table == CKPT_TABLE_UNKNOWN || !vma || vma->vm_start >= start + PMD_SIZE)
+		return false;
+	pmd = pmd_at(walk->mm, max(start, vma->vm_start));
+	if (!pmd)
+		return false;
+	if (CKPT_TABLE_IS_HUGE(cover->table))
+		return huge_identity(pmd) == cover->table;
+	value = pmdp_get_lockless(pmd);
+	return pmd_is_table(value) && table_identity(value) == cover->table;
+}
+
+/* The walk has passed the covered table's end, in this window. */
+static void cover_complete(struct walk *walk)
+{
+	struct ckpt_tables *tables = &walk->tracker->tables;
+	struct ckpt_cover *cover = &walk->tracker->cover;
+	u64 *known;
+
+	if (cover_holds(walk, cover)) {
+		known = ckpt_tables_chunk(tables, cover->index);
+		if (known)
+			ckpt_tables_set(tables, known + cover->index % PTRS_PER_PMD, cover->index,
+					CKPT_TABLE_ENTRY(cover->table, cover->stamp));
+	}
 	cover->index = CKPT_COVER_NONE;
 }
 
@@ -163,40 +203,20 @@ static void cover_break(struct ckpt_tracker *tracker)
 	tracker->cover.table = CKPT_TABLE_UNKNOWN;
 }
 
-/*
- * There are no tables from the last one that the walk visited up to this one. One that was there once may be freed and
- * made again elsewhere, and then move here.
- */
-static void tables_forget(struct walk *walk, unsigned long upto)
-{
-	struct xarray *tables = &walk->tracker->tables;
-	unsigned long index;
-	void *entry;
-
-	if (upto > walk->visited)
-		xa_for_each_range(tables, index, entry, walk->visited, upto - 1)
-			xa_erase(tables, index);
-	walk->visited = max(walk->visited, upto);
-}
-
 /* The walk comes to the table at addr; may sleep. */
 static void cover_approach(struct walk *walk, unsigned long addr)
 {
 	struct ckpt_cover *cover = &walk->tracker->cover;
 
-	if (cover->index != addr >> PMD_SHIFT)
-		cover_complete(walk->tracker);
-	tables_forget(walk, addr >> PMD_SHIFT);
-	walk->visited = (addr >> PMD_SHIFT) + 1;
+	if (cover->index != CKPT_COVER_NONE && cover->index != addr >> PMD_SHIFT)
+		cover_complete(walk);
 }
 
-/* The walk is in the table at addr, and this is its identity; CKPT_TABLE_UNKNOWN if it cannot be tracked. */
-static void cover_enter(struct walk *walk, unsigned long addr, u64 identity)
+/* A part of the table at addr was collected, and this is its identity; CKPT_TABLE_UNKNOWN if it is not there. */
+static void cover_part(struct walk *walk, unsigned long addr, u64 identity)
 {
 	struct ckpt_cover *cover = &walk->tracker->cover;
 
-	if (identity == CKPT_TABLE_UNKNOWN)
-		xa_erase(&walk->tracker->tables, addr >> PMD_SHIFT);
 	if (cover->index == addr >> PMD_SHIFT) {
 		if (cover->table != identity)
 			cover_break(walk->tracker);
@@ -215,17 +235,50 @@ static void cover_begin(struct walk *walk)
 		walk->origin = cover->index << PMD_SHIFT;
 	else
 		cover->index = CKPT_COVER_NONE;
-	walk->visited = walk->origin >> PMD_SHIFT;
 }
 
-static void cover_end(struct walk *walk)
+/* See hole 1. What may take write permission away unseen: held off by the mmap lock, or counted here before it acts. */
+static bool events_differ(const struct walk *walk, struct ckpt_events *events)
 {
-	struct ckpt_cover *cover = &walk->tracker->cover;
+	*events = (struct ckpt_events){};
+	ckpt_events_read(walk->mm, events);
+	return memcmp(events, &walk->tracker->events, sizeof(*events));
+}
 
-	cover->next = walk->next;
-	if (cover->index != CKPT_COVER_NONE && walk->next >> PMD_SHIFT > cover->index)
-		cover_complete(walk->tracker);
-	tables_forget(walk, DIV_ROUND_UP(walk->next, PMD_SIZE));
+/* The walk is in the table at addr, and has its lock. What is armed here is not known elsewhere any more. */
+static enum trust table_enter(struct walk *walk, unsigned long addr, u64 identity)
+{
+	struct ckpt_tracker *tracker = walk->tracker;
+	u64 *entry = walk->known + pmd_index(addr);
+	struct ckpt_events events;
+
+	if (walk->untracked) {
+		*entry = 0;
+		return TRUST_NEVER;
+	}
+	if (CKPT_TABLE_IDENTITY(*entry) != identity) {
+		ckpt_tables_take(&tracker->tables, identity, addr >> PMD_SHIFT);
+		*entry = 0;
+		return TRUST_NOTHING;
+	}
+	if (!(*entry & CKPT_TABLE_FRESH))
+		return walk->merges ? TRUST_PRESENT_BITS : TRUST_BITS;
+	if ((*entry & CKPT_TABLE_STAMP_MASK) != tracker->stamp || !(walk->vma->vm_flags & VM_WRITE) || walk->merges ||
+	    events_differ(walk, &events))
+		return TRUST_NOTHING;
+	return TRUST_PRESENT_BITS;
+}
+
+/* [addr, done) was collected. */
+static void table_leave(struct walk *walk, unsigned long addr, unsigned long done, u64 identity)
+{
+	struct ckpt_tracker *tracker = walk->tracker;
+
+	if (done - addr != PMD_SIZE)
+		cover_part(walk, addr, walk->untracked ? CKPT_TABLE_UNKNOWN : identity);
+	else if (!walk->untracked)
+		ckpt_tables_set(&tracker->tables, walk->known + pmd_index(addr), addr >> PMD_SHIFT,
+				CKPT_TABLE_ENTRY(identity, tracker->stamp));
 }
 
 /* ---- VMAs ---- */
@@ -253,16 +306,11 @@ static bool vma_unsettled(const struct vm_area_struct *vma)
 /* The tables there are fresh. If part of one was collected just now, that part has to be looked at again. */
 static void tables_freshen(struct ckpt_tracker *tracker, unsigned long start, unsigned long end)
 {
-	unsigned long index, first = start >> PMD_SHIFT, last = (end - 1) >> PMD_SHIFT;
-	void *entry;
+	unsigned long first = start >> PMD_SHIFT, last = (end - 1) >> PMD_SHIFT;
 
 	if (tracker->cover.index >= first && tracker->cover.index <= last)
 		cover_break(tracker);
-	xa_for_each_range(&tracker->tables, index, entry, first, last) {
-		if (!(xa_to_value(entry) & TABLE_FRESH))
-			table_store(tracker, index, xa_to_value(entry) | TABLE_FRESH);
-		cond_resched();
-	}
+	ckpt_tables_freshen(&tracker->tables, first, last);
 }
 
 static struct vm_area_struct *window_find_unsettled(struct walk *walk, unsigned long addr)
@@ -298,39 +346,22 @@ static void window_settle(struct walk *walk)
 			ckpt_vma_clear_soft_dirty(vma);
 }
 
-/* See hole 1. What may take write permission away unseen: held off by the mmap lock, or counted here before it acts. */
-static void events_read(struct walk *walk)
+static void window_read_events(struct walk *walk)
 {
 	struct ckpt_tracker *tracker = walk->tracker;
-	struct ckpt_events events = {};
+	struct ckpt_events events;
 
-	ckpt_events_read(walk->mm, &events);
-	if (memcmp(&events, &tracker->events, sizeof(events))) {
-		tracker->events = events;
-		tracker->stamp++;
+	if (!events_differ(walk, &events))
+		return;
+	tracker->events = events;
+	if (tracker->stamp++ == CKPT_TABLE_STAMP_MASK) {
+		ckpt_tables_expire(&tracker->tables);
+		cover_break(tracker);
+		tracker->stamp = 1;
 	}
 }
 
 /* ---- entries ---- */
-
-/* Under the table's lock. */
-static enum trust table_trust(struct walk *walk, unsigned long addr, u64 identity)
-{
-	struct ckpt_tracker *tracker = walk->tracker;
-	u64 entry = table_load(tracker, addr >> PMD_SHIFT);
-
-	if (walk->untracked)
-		return TRUST_NEVER;
-	if (TABLE_IDENTITY(entry) != identity)
-		return TRUST_NOTHING;
-	if (!(entry & TABLE_FRESH))
-		return walk->merges ? TRUST_PRESENT_BITS : TRUST_BITS;
-	events_read(walk);
-	if (TABLE_STAMP(entry) != TABLE_STAMP(tracker->stamp) || !(walk->vma->vm_flags & VM_WRITE) ||
-	    walk->merges)
-		return TRUST_NOTHING;
-	return TRUST_PRESENT_BITS;
-}
 
 static u32 trust_categories(enum trust trust)
 {
@@ -350,15 +381,9 @@ static bool pfn_is_anon(unsigned long pfn)
 	return pfn_valid(pfn) && PageAnon(pfn_to_page(pfn));
 }
 
-/* As an armed entry is, and no other. */
-static bool pte_armed(pte_t pte)
+static bool entry_is_armed(unsigned long entry)
 {
-	return !(pte_flags(pte) & (_PAGE_SOFT_DIRTY | _PAGE_RW)) && pte_dirty(pte);
-}
-
-static bool pmd_armed(pmd_t pmd)
-{
-	return !(pmd_flags(pmd) & (_PAGE_SOFT_DIRTY | _PAGE_RW)) && pmd_dirty(pmd);
+	return (entry & (ENTRY_WRITTEN | ENTRY_ARMED)) == ENTRY_ARMED;
 }
 
 static u32 present_categories(const struct walk *walk, enum trust trust, pte_t pte)
@@ -367,7 +392,7 @@ static u32 present_categories(const struct walk *walk, enum trust trust, pte_t p
 		return is_zero_pfn(pte_pfn(pte)) ? CKPT_PAGE_PRESENT | CKPT_PAGE_ZERO : 0;
 	if (walk->kind != VMA_ANON && !pfn_is_anon(pte_pfn(pte)))
 		return CKPT_PAGE_PRESENT | CKPT_PAGE_FILE;
-	return own_categories(trust, !pte_armed(pte), CKPT_PAGE_PRESENT);
+	return own_categories(trust, !entry_is_armed(pte_val(pte)), CKPT_PAGE_PRESENT);
 }
 
 static u32 absent_categories(enum trust trust, pte_t pte)
@@ -455,81 +480,150 @@ static void table_disarm_referenced(struct walk *walk, pte_t *table)
 	walk->any_referenced = false;
 }
 
-/* Nearly every page has the one reference of this entry. To tell what others are takes longer and is done later. */
-static void entry_arm_present(struct walk *walk, pte_t *pte, pte_t old)
+/*
+ * See hole 3. Nearly every page has the one reference of this entry. To tell what others are takes longer and is done
+ * when the table's entries are armed.
+ */
+static void entry_count_references(struct walk *walk, const pte_t *pte, unsigned long old)
 {
 	unsigned int index = ((unsigned long)pte & ~PAGE_MASK) / sizeof(*pte);
 
-	if (!pte_armed(old))
-		pte_arm(pte, old);
-	walk->flush |= pte_write(old);
-	if (page_ref_count(pfn_to_page(pte_pfn(old))) == 1)
+	if (likely(page_ref_count(pfn_to_page((old & PTE_PFN_MASK) >> PAGE_SHIFT)) == 1))
 		return;
 	__set_bit(index, walk->referenced);
-	if (pte_write(old))
+	if (old & _PAGE_RW)
 		__set_bit(index, walk->writable);
 	walk->any_referenced = true;
 }
 
-static bool vma_arms(const struct vm_area_struct *vma)
+static void entry_arm(struct walk *walk, pte_t *pte, pte_t old)
 {
-	return !CKPT_FORCED_WRITES_RACE || vma->vm_flags & VM_WRITE;
+	walk->work -= WORK_ARMED;
+	if (!pte_present(old)) {
+		if (pte_swp_soft_dirty(old))
+			pte_arm_swapped(pte, old);
+		return;
+	}
+	if (!entry_is_armed(pte_val(old)))
+		pte_arm(pte, old);
+	walk->flush |= pte_write(old);
+	entry_count_references(walk, pte, pte_val(old));
 }
 
-static void entry_arm(struct walk *walk, pte_t *pte, pte_t old, u32 categories)
+/* One entry. False when there is no room to report it. */
+static bool collect_entry(struct walk *walk, enum trust trust, pte_t *pte, unsigned long addr)
 {
-	if (categories & CKPT_PAGE_UNTRACKED || !vma_arms(walk->vma))
-		return;
-	if (pte_present(old))
-		entry_arm_present(walk, pte, old);
-	else if (categories & CKPT_PAGE_SWAPPED && pte_swp_soft_dirty(old))
-		pte_arm_swapped(pte, old);
+	pte_t old = READ_ONCE(*pte);
+	u32 categories;
+
+	if (pte_none(old))
+		return true;
+	categories = pte_present(old) ? present_categories(walk, trust, old) : absent_categories(trust, old);
+	if (!categories)
+		return true;
+	if (!report(walk, addr, addr + PAGE_SIZE, categories))
+		return false;
+	/* Of what is not present only a swap slot can be armed. */
+	if ((categories & (CKPT_PAGE_WRITTEN | CKPT_PAGE_UNTRACKED)) == CKPT_PAGE_WRITTEN && walk->arms &&
+	    (pte_present(old) || categories & CKPT_PAGE_SWAPPED))
+		entry_arm(walk, pte, old);
+	return true;
+}
+
+/*
+ * How many entries from pte on need no further look, eight at a time: all empty, or all present and armed. Nearly all
+ * entries of a big job are passed here.
+ */
+static unsigned long entries_pass(const pte_t *pte, unsigned long count)
+{
+	const unsigned long *entry = (const unsigned long *)pte;
+	unsigned long i, a, b, c, d, e, f, g, h, any;
+
+	for (i = 0; i + 8 <= count; i += 8, entry += 8) {
+		a = READ_ONCE(entry[0]), b = READ_ONCE(entry[1]), c = READ_ONCE(entry[2]), d = READ_ONCE(entry[3]);
+		e = READ_ONCE(entry[4]), f = READ_ONCE(entry[5]), g = READ_ONCE(entry[6]), h = READ_ONCE(entry[7]);
+		any = a | b | c | d | e | f | g | h;
+		if (any && (any & ENTRY_WRITTEN || ~(a & b & c & d & e & f & g & h) & (_PAGE_PRESENT | ENTRY_ARMED)))
+			break;
+	}
+	return i;
+}
+
+/* Present, of a page, and with one of the bits in which. */
+static bool entry_is_plain(unsigned long entry, unsigned long which)
+{
+	return (entry & (_PAGE_PRESENT | _PAGE_SPECIAL)) == _PAGE_PRESENT && entry & which;
+}
+
+/* Arms entries from pte on as long as they are plain. Returns how many. */
+static unsigned long entries_arm(struct walk *walk, pte_t *pte, unsigned long count, unsigned long which)
+{
+	unsigned long i, old, written = 0;
+
+	for (i = 0; i < count; i++) {
+		old = READ_ONCE(pte[i].pte);
+		if (!entry_is_plain(old, which))
+			break;
+		if (!entry_is_armed(old))
+			pte_arm(pte + i, __pte(old));
+		written |= old;
+		entry_count_references(walk, pte + i, old);
+	}
+	walk->flush |= !!(written & _PAGE_RW);
+	walk->work -= i * WORK_ARMED;
+	return i;
+}
+
+/* The common case of collect_entry(), for all entries that follow each other. Returns how many were collected. */
+static unsigned long collect_plain(struct walk *walk, pte_t *pte, unsigned long addr, unsigned long end,
+				   unsigned long which)
+{
+	struct ckpt_region *region;
+	unsigned long count;
+
+	if (!entry_is_plain(READ_ONCE(pte->pte), which))
+		return 0;
+	region = region_at(walk, addr, CKPT_PAGE_WRITTEN | CKPT_PAGE_PRESENT);
+	if (!region)
+		return 0;
+	count = entries_arm(walk, pte, (end - addr) >> PAGE_SHIFT, which);
+	region->end = addr + (count << PAGE_SHIFT);
+	return count;
 }
 
 /* Returns the address of the first entry that was not collected. Under the table's lock. */
 static unsigned long collect_entries(struct walk *walk, enum trust trust, pte_t *pte, unsigned long addr,
 				     unsigned long end)
 {
-	bool skip_clean = trust <= TRUST_PRESENT_BITS && !(walk->flags & CKPT_COLLECT_PRESENT);
-	u32 categories;
-	pte_t old;
+	const bool plain = walk->kind == VMA_ANON && trust != TRUST_NEVER && walk->arms;
+	const bool pass = trust <= TRUST_PRESENT_BITS && !(walk->flags & CKPT_COLLECT_PRESENT);
+	const unsigned long which = trust <= TRUST_PRESENT_BITS ? ENTRY_WRITTEN : _PAGE_PRESENT;
+	unsigned long count, group;
 
-	for (; addr < end; addr += PAGE_SIZE, pte++) {
-		old = READ_ONCE(*pte);
-		if (pte_none(old))
-			continue;
-		if (skip_clean && pte_present(old) && pte_armed(old))
-			continue;
-		categories = pte_present(old) ? present_categories(walk, trust, old) : absent_categories(trust, old);
-		if (!categories)
-			continue;
-		if (!report(walk, addr, addr + PAGE_SIZE, categories))
-			break;
-		if (categories & CKPT_PAGE_WRITTEN)
-			entry_arm(walk, pte, old, categories);
+	walk->work -= (end - addr) >> PAGE_SHIFT;
+	while (addr < end) {
+		count = pass ? entries_pass(pte, (end - addr) >> PAGE_SHIFT) : 0;
+		pte += count;
+		addr += count << PAGE_SHIFT;
+		for (group = min(end, addr + 8 * PAGE_SIZE); addr < group; pte += count, addr += count << PAGE_SHIFT) {
+			count = plain ? collect_plain(walk, pte, addr, end, which) : 0;
+			if (count)
+				continue;
+			if (!collect_entry(walk, trust, pte, addr))
+				return addr;
+			count = 1;
+		}
 	}
 	return addr;
 }
 
-static void flush_now(struct walk *walk)
+/* ---- tables ---- */
+
+static void walk_flush(struct walk *walk)
 {
 	if (walk->flush)
 		ckpt_flush_mm(walk->mm);
 	walk->flush = false;
-}
-
-/* Before the lock of a table is released. */
-static void flush_early(struct walk *walk)
-{
-	if (CKPT_COPIES_REFERENCED)
-		flush_now(walk);
-}
-
-/* ---- tables ---- */
-
-static bool pmd_is_table(pmd_t pmd)
-{
-	return pmd_present(pmd) && !(pmd_flags(pmd) & _PAGE_PSE);
 }
 
 /*
@@ -538,9 +632,8 @@ static bool pmd_is_table(pmd_t pmd)
  */
 static unsigned long collect_table(struct walk *walk, pmd_t *pmd, unsigned long addr, unsigned long end)
 {
-	unsigned long done = WALK_AGAIN;
+	unsigned long done = addr;
 	spinlock_t *lock;
-	u64 identity;
 	pmd_t table;
 	pte_t *pte;
 
@@ -552,13 +645,13 @@ static unsigned long collect_table(struct walk *walk, pmd_t *pmd, unsigned long 
 	spin_lock(lock);
 	if (!pmd_same(table, pmdp_get_lockless(pmd)))
 		goto unlock;
-	identity = walk->untracked ? CKPT_TABLE_UNKNOWN : table_identity(table);
-	cover_enter(walk, addr, identity);
 	pte = pte_offset_kernel(&table, addr);
-	done = collect_entries(walk, table_trust(walk, addr, identity), pte, addr, end);
+	done = collect_entries(walk, table_enter(walk, addr, table_identity(table)), pte, addr, end);
+	table_leave(walk, addr, done, table_identity(table));
 	if (walk->any_referenced)
 		table_disarm_referenced(walk, (pte_t *)((unsigned long)pte & PAGE_MASK));
-	flush_early(walk);
+	if (CKPT_COPIES_REFERENCED)
+		walk_flush(walk);
 unlock:
 	spin_unlock(lock);
 unlock_rcu:
@@ -573,7 +666,7 @@ static u32 huge_categories(const struct walk *walk, enum trust trust, pmd_t pmd)
 	if (!pfn_valid(pmd_pfn(pmd)))
 		return 0;
 	if (pfn_is_anon(pmd_pfn(pmd)))
-		return own_categories(trust, !pmd_armed(pmd), CKPT_PAGE_PRESENT | CKPT_PAGE_HUGE);
+		return own_categories(trust, !entry_is_armed(pmd_val(pmd)), CKPT_PAGE_PRESENT | CKPT_PAGE_HUGE);
 	return CKPT_PAGE_PRESENT | CKPT_PAGE_HUGE | (walk->kind == VMA_ANON ? CKPT_PAGE_ZERO : CKPT_PAGE_FILE);
 }
 
@@ -594,103 +687,150 @@ static void huge_arm(struct walk *walk, pmd_t *pmd, pmd_t old)
 	bool keep_clean = !pmd_dirty(old) && !ckpt_page_swapbacked(head);
 	pmd_t new;
 
-	walk->flush |= pmd_write(old);
 	do {
 		new = pmd_wrprotect(pmd_clear_soft_dirty(keep_clean ? old : pmd_mkdirty(old)));
 	} while (!try_cmpxchg(&pmd->pmd, &old.pmd, new.pmd));
+	walk->flush |= pmd_write(old);
 	if (page_referenced_elsewhere(head))
 		huge_disarm(pmd, pmd_write(old));
-	flush_early(walk);
 }
 
-/* The same for a huge page. If only a part of it was asked for it is reported and not armed. */
-static unsigned long collect_huge(struct walk *walk, pmd_t *pmd, unsigned long addr, unsigned long end)
+/* One huge page. If only a part of it was asked for it is reported and not armed. */
+static unsigned long collect_huge(struct walk *walk, pmd_t *pmd, pmd_t old, unsigned long addr, unsigned long end)
 {
-	spinlock_t *lock = pmd_lock(walk->mm, pmd);
-	unsigned long done = WALK_AGAIN;
-	pmd_t old = READ_ONCE(*pmd);
-	u32 categories;
-	u64 identity;
+	u64 identity = huge_identity(pmd);
+	u32 categories = huge_categories(walk, table_enter(walk, addr, identity), old);
 
-	if (pmd_none(old) || pmd_is_table(old))
-		goto unlock;
-	identity = walk->untracked ? CKPT_TABLE_UNKNOWN : huge_identity(pmd);
-	cover_enter(walk, addr, identity);
-	categories = huge_categories(walk, table_trust(walk, addr, identity), old);
-	done = end;
 	if (categories && !report(walk, addr, end, categories))
-		done = addr;
-	else if (categories & CKPT_PAGE_WRITTEN && !(categories & CKPT_PAGE_UNTRACKED) && pmd_present(old) &&
-		 end - addr == PMD_SIZE && vma_arms(walk->vma))
+		end = addr;
+	else if ((categories & (CKPT_PAGE_WRITTEN | CKPT_PAGE_UNTRACKED)) == CKPT_PAGE_WRITTEN && walk->arms &&
+		 pmd_present(old) && end - addr == PMD_SIZE)
 		huge_arm(walk, pmd, old);
-unlock:
+	table_leave(walk, addr, end, identity);
+	return end;
+}
+
+/* How many huge pages from pmd on are known and were not written. */
+static unsigned long huges_pass(struct walk *walk, const pmd_t *pmd, unsigned long addr, unsigned long end)
+{
+	const unsigned long clean = _PAGE_PRESENT | _PAGE_PSE | ENTRY_ARMED;
+	const u64 expected = CKPT_TABLE_ENTRY(huge_identity(pmd), walk->tracker->stamp);
+	unsigned long i, count = addr & ~PMD_MASK ? 0 : (end - addr) >> PMD_SHIFT;
+	u64 *known = walk->known + pmd_index(addr);
+
+	for (i = 0; i < count; i++) {
+		if ((READ_ONCE(pmd[i].pmd) & (clean | ENTRY_WRITTEN)) != clean ||
+		    (known[i] ^ expected) & ~CKPT_TABLE_STAMP_MASK)
+			break;
+		known[i] = expected;
+	}
+	return i;
+}
+
+/* Huge pages that have their entries in one table, under its lock. */
+static unsigned long collect_huges(struct walk *walk, pmd_t *pmd, unsigned long addr, unsigned long end)
+{
+	const bool pass = !walk->untracked && !(walk->flags & CKPT_COLLECT_PRESENT);
+	spinlock_t *lock = pmd_lock(walk->mm, pmd);
+	unsigned long count, next;
+	pmd_t old;
+
+	end = min(end, (addr & PMD_MASK) + HUGE_BATCH * PMD_SIZE);
+	while (addr < end) {
+		count = pass ? huges_pass(walk, pmd, addr, end) : 0;
+		walk->work -= (count + 1) * WORK_HUGE;
+		pmd += count;
+		addr += count << PMD_SHIFT;
+		old = READ_ONCE(*pmd);
+		if (addr == end || pmd_none(old) || pmd_is_table(old))
+			break;
+		next = min(end, (addr & PMD_MASK) + PMD_SIZE);
+		addr = collect_huge(walk, pmd, old, addr, next);
+		if (addr != next)
+			break;
+		pmd++;
+	}
+	if (CKPT_COPIES_REFERENCED)
+		walk_flush(walk);
 	spin_unlock(lock);
-	return done;
+	return addr;
 }
 
-static unsigned long walk_pmd(struct walk *walk, pmd_t *pmd, unsigned long addr, unsigned long end)
+static bool walk_goes_on(const struct walk *walk)
 {
-	unsigned long done;
-	pmd_t value;
+	return walk->work > 0 && !walk->full && !walk->err;
+}
 
-	do {
+/* An entry that has become another thing meanwhile is looked at again. */
+static unsigned long walk_pmds(struct walk *walk, pmd_t *pmd, unsigned long addr, unsigned long end)
+{
+	unsigned long next;
+	pmd_t value, *first = pmd - pmd_index(addr);
+
+	while (addr < end && walk_goes_on(walk)) {
+		pmd = first + pmd_index(addr);
 		value = pmdp_get_lockless(pmd);
-		if (pmd_none(value) || (pmd_is_table(value) && pmd_bad(value)))
-			return end;
+		next = min(end, (addr & PMD_MASK) + PMD_SIZE);
+		if (pmd_none(value) || (pmd_is_table(value) && pmd_bad(value))) {
+			addr = next;
+			continue;
+		}
 		cover_approach(walk, addr);
-		done = pmd_is_table(value) ? collect_table(walk, pmd, addr, end) : collect_huge(walk, pmd, addr, end);
-	} while (done == WALK_AGAIN);
-	walk->budget -= pmd_is_table(value);
-	return done;
+		addr = pmd_is_table(value) ? collect_table(walk, pmd, addr, next) : collect_huges(walk, pmd, addr, end);
+		cond_resched();
+	}
+	return addr;
 }
 
-static unsigned long walk_hugetlb(struct walk *walk, pmd_t *pmd, unsigned long addr, unsigned long end)
+static unsigned long walk_hugetlb_page(struct walk *walk, unsigned long addr, unsigned long end)
 {
-	pmd_t value = pmdp_get_lockless(pmd);
-
-	if (pmd_none(value) || !pmd_present(value))
-		return end;
 	return report(walk, addr, end, CKPT_PAGE_WRITTEN | CKPT_PAGE_PRESENT | CKPT_PAGE_UNTRACKED | CKPT_PAGE_HUGE) ?
 	       end : addr;
 }
 
-static unsigned long walk_pmds(struct walk *walk, pmd_t *pmd, unsigned long addr, unsigned long end)
+static unsigned long walk_hugetlb(struct walk *walk, const pmd_t *pmd, unsigned long addr, unsigned long end)
 {
-	unsigned long next, done;
+	unsigned long next;
+	pmd_t value;
 
-	for (; addr < end; addr = next, pmd++) {
+	for (; addr < end && walk_goes_on(walk); addr = next, pmd++) {
 		next = min(end, (addr & PMD_MASK) + PMD_SIZE);
-		done = walk->kind == VMA_HUGETLB ? walk_hugetlb(walk, pmd, addr, next) : walk_pmd(walk, pmd, addr, next);
-		if (done != next || !walk->budget)
-			return done;
+		value = pmdp_get_lockless((pmd_t *)pmd);
+		if (!pmd_none(value) && pmd_present(value) && walk_hugetlb_page(walk, addr, next) != next)
+			break;
+		walk->work--;
 		cond_resched();
 	}
-	return end;
+	return addr;
+}
+
+/* The walk comes to 1 GiB with page tables; between the last one and this there were none. */
+static bool walk_enter_chunk(struct walk *walk, unsigned long addr)
+{
+	struct ckpt_tables *tables = &walk->tracker->tables;
+
+	ckpt_tables_forget(tables, walk->chunk, addr >> PUD_SHIFT);
+	walk->chunk = max(walk->chunk, (addr >> PUD_SHIFT) + 1);
+	walk->known = ckpt_tables_chunk(tables, addr >> PMD_SHIFT);
+	if (!walk->known)
+		walk->err = -ENOMEM;
+	return walk->known;
 }
 
 static unsigned long walk_pud(struct walk *walk, unsigned long addr, unsigned long end)
 {
-	pgd_t *pgd = pgd_offset(walk->mm, addr);
-	p4d_t *p4d;
-	pud_t *pud;
+	pud_t *pud = pud_at(walk->mm, addr);
+	pud_t value = pud ? READ_ONCE(*pud) : __pud(0);
 
-	if (pgd_none(*pgd) || pgd_bad(*pgd))
+	if (pud_none(value))
 		return end;
-	p4d = p4d_offset(pgd, addr);
-	if (p4d_none(*p4d) || p4d_bad(*p4d))
+	if (pud_flags(value) & _PAGE_PSE)
+		return walk->kind == VMA_HUGETLB ? walk_hugetlb_page(walk, addr, end) : end;
+	if (pud_bad(value))
 		return end;
-	pud = pud_offset(p4d, addr);
-	if (pud_none(READ_ONCE(*pud)))
-		return end;
-	if (pud_flags(READ_ONCE(*pud)) & _PAGE_PSE) {
-		if (walk->kind != VMA_HUGETLB || report(walk, addr, end, CKPT_PAGE_WRITTEN | CKPT_PAGE_PRESENT |
-							CKPT_PAGE_UNTRACKED | CKPT_PAGE_HUGE))
-			return end;
-		return addr;
-	}
-	if (pud_bad(*pud))
-		return end;
-	return walk_pmds(walk, pmd_offset(pud, addr), addr, end);
+	if (walk->kind == VMA_HUGETLB)
+		return walk_hugetlb(walk, pmd_offset(pud, addr), addr, end);
+	return walk_enter_chunk(walk, addr) ? walk_pmds(walk, pmd_offset(pud, addr), addr, end) : addr;
 }
 
 static unsigned long walk_vma(struct walk *walk, unsigned long addr, unsigned long end)
@@ -700,7 +840,7 @@ static unsigned long walk_vma(struct walk *walk, unsigned long addr, unsigned lo
 	for (; addr < end; addr = next) {
 		next = min(end, (addr & PUD_MASK) + PUD_SIZE);
 		done = walk_pud(walk, addr, next);
-		if (done != next || !walk->budget)
+		if (done != next || !walk_goes_on(walk))
 			return done;
 	}
 	return end;
@@ -713,6 +853,7 @@ static void walk_enter_vma(struct walk *walk, struct vm_area_struct *vma)
 	walk->vma = vma;
 	walk->kind = vma_kind(vma);
 	walk->untracked = mm_has_notifiers(walk->mm) || !vma_tracks(vma);
+	walk->arms = !CKPT_FORCED_WRITES_RACE || vma->vm_flags & VM_WRITE;
 	walk->merges = vma->vm_flags & VM_MERGEABLE || ckpt_mm_merges(walk->mm);
 	walk->next = max(walk->next, vma->vm_start);
 }
@@ -722,11 +863,11 @@ static void window_walk(struct walk *walk)
 	struct vm_area_struct *vma;
 	unsigned long end;
 
-	while (walk->next < walk->stop && walk->budget && !walk->full) {
+	while (walk->next < walk->stop && walk_goes_on(walk)) {
 		vma = find_vma(walk->mm, walk->next);
 		if (!vma || vma->vm_start >= walk->stop) {
 			walk->next = walk->stop;
-			return;
+			break;
 		}
 		walk_enter_vma(walk, vma);
 		end = min(vma->vm_end, walk->stop);
@@ -735,6 +876,7 @@ static void window_walk(struct walk *walk)
 		else if (report(walk, walk->next, end, CKPT_PAGE_SHARED))
 			walk->next = end;
 	}
+	cover_approach(walk, walk->next);
 }
 
 /* The next window begins where the next VMA does. */
@@ -744,7 +886,7 @@ static void window_place(struct walk *walk)
 
 	walk->next = vma ? clamp(vma->vm_start, walk->next, walk->end) : walk->end;
 	walk->stop = min(walk->end, (walk->next & PMD_MASK) + WINDOW_BYTES);
-	walk->budget = WINDOW_TABLES;
+	walk->work = WINDOW_WORK;
 }
 
 /*
@@ -767,22 +909,14 @@ static int window_lock(struct walk *walk)
 	return 0;
 }
 
-/*
- * While an entry has lost write permission and the flush is still to come, tlb_flush_pending tells others (KSM, NUMA
- * hinting) that they cannot rely on the entry. Faults go on meanwhile: a page that was writable is exclusive to the
- * mm, so a write fault makes its entry writable again and never copies it under a CPU with an old translation.
- */
 static int window_collect(struct walk *walk)
 {
 	int err = window_lock(walk);
 
 	if (err)
 		return err;
-	events_read(walk);
-	inc_tlb_flush_pending(walk->mm);
+	window_read_events(walk);
 	window_walk(walk);
-	flush_now(walk);
-	dec_tlb_flush_pending(walk->mm);
 	mmap_read_unlock(walk->mm);
 	return 0;
 }
@@ -791,17 +925,19 @@ static int window_collect(struct walk *walk)
 static int regions_copy_out(struct walk *walk, struct ckpt_collect *collect)
 {
 	struct ckpt_region __user *vec = u64_to_user_ptr(collect->vec);
+	struct ckpt_region *regions = walk->tracker->regions;
 
 	if (!walk->count)
 		return 0;
-	if (copy_to_user(vec + collect->out_count, walk->regions, walk->count * sizeof(*vec)))
+	if (copy_to_user(vec + collect->out_count, regions, walk->count * sizeof(*vec)))
 		return -EFAULT;
 	collect->out_count += walk->count - 1;
-	walk->regions[0] = walk->regions[walk->count - 1];
+	regions[0] = regions[walk->count - 1];
 	walk->count = 1;
 	return 0;
 }
 
+/* What stops a walk that has come somewhere is not an error: out_walk_end tells. */
 static int walk_run(struct walk *walk, struct ckpt_collect *collect)
 {
 	int err = 0;
@@ -810,35 +946,35 @@ static int walk_run(struct walk *walk, struct ckpt_collect *collect)
 		walk->full = false;
 		err = signal_pending(current) ? -EINTR : window_collect(walk);
 		if (!err)
-			err = regions_copy_out(walk, collect);
+			err = regions_copy_out(walk, collect) ?: walk->err;
 		cond_resched();
 	}
-	return err == -EINTR && walk->next > collect->start ? 0 : err;
+	return (err == -EINTR || err == -ENOMEM) && walk->next > collect->start ? 0 : err;
 }
 
+/*
+ * While an entry has lost write permission and the flush is still to come, tlb_flush_pending tells others that they
+ * cannot rely on the entry: KSM and NUMA hinting ask for it, and whoever unmaps or protects meanwhile flushes all of the
+ * mm. fork() does so in any case. Faults go on: a page that was writable is exclusive to the mm, so a write fault makes
+ * its entry writable again and never copies it under a CPU with an old translation; but see CKPT_COPIES_REFERENCED.
+ */
 int ckpt_walk(struct ckpt_tracker *tracker, struct mm_struct *mm, struct ckpt_collect *collect)
 {
-	struct walk *walk = kzalloc(sizeof(*walk), GFP_KERNEL_ACCOUNT);
-	int err = -ENOMEM;
+	struct walk walk = {
+		.tracker = tracker, .mm = mm, .flags = collect->flags, .origin = collect->start, .next = collect->start,
+		.chunk = DIV_ROUND_UP(collect->start, PUD_SIZE), .end = min_t(u64, collect->end, TASK_SIZE_MAX),
+		.room = collect->vec_len,
+	};
+	int err;
 
-	if (!walk)
-		return -ENOMEM;
-	walk->regions = kvmalloc_array(BOUNCE_REGIONS, sizeof(*walk->regions), GFP_KERNEL_ACCOUNT);
-	if (!walk->regions)
-		goto free_walk;
-	walk->tracker = tracker;
-	walk->mm = mm;
-	walk->flags = collect->flags;
-	walk->origin = walk->next = collect->start;
-	walk->end = min_t(u64, collect->end, TASK_SIZE_MAX);
-	walk->room = collect->vec_len;
-	cover_begin(walk);
-	err = walk_run(walk, collect);
-	cover_end(walk);
-	collect->out_count += walk->count;
-	collect->out_walk_end = walk->next < walk->end ? walk->next : collect->end;
-	kvfree(walk->regions);
-free_walk:
-	kfree(walk);
+	cover_begin(&walk);
+	inc_tlb_flush_pending(mm);
+	err = walk_run(&walk, collect);
+	walk_flush(&walk);
+	dec_tlb_flush_pending(mm);
+	tracker->cover.next = walk.next;
+	ckpt_tables_forget(&tracker->tables, walk.chunk, walk.next >> PUD_SHIFT);
+	collect->out_count += walk.count;
+	collect->out_walk_end = walk.next < walk.end ? walk.next : collect->end;
 	return err;
 }

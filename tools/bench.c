@@ -59,12 +59,17 @@ void samples_free(struct samples *samples)
 	*samples = (struct samples){ 0 };
 }
 
-int64_t bench_now_us(void)
+int64_t bench_now_ns(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000ll + now.tv_nsec / 1000;
+	return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+int64_t bench_now_us(void)
+{
+	return bench_now_ns() / 1000;
 }
 
 static void row_json(struct table *table, const char *name, struct samples *samples, double ratio)
@@ -75,23 +80,29 @@ static void row_json(struct table *table, const char *name, struct samples *samp
 	       ratio);
 }
 
+void table_group(struct table *table, const char *unit)
+{
+	table->unit = unit;
+	table->grouped = false;
+}
+
 void table_row(struct table *table, const char *name, struct samples *samples)
 {
 	double median = samples_median(samples), ratio;
 
-	if (!table->begun)
+	if (!table->grouped)
 		table->first = median;
 	ratio = table->first > 0 ? median / table->first : 0;
 	if (table->json) {
 		row_json(table, name, samples, ratio);
 	} else {
-		if (!table->begun)
+		if (!table->grouped)
 			printf("%-44s %12s %12s %12s %6s %8s\n", table->unit, "median", "min", "max",
 			       "runs", "ratio");
 		printf("%-44s %12.3f %12.3f %12.3f %6zu %8.2f\n", name, median, samples_min(samples),
 		       samples_max(samples), samples->count, ratio);
 	}
-	table->begun = true;
+	table->begun = table->grouped = true;
 	fflush(stdout);
 }
 

@@ -23,15 +23,19 @@ double samples_max(const struct samples *samples);
 void samples_free(struct samples *samples);
 
 int64_t bench_now_us(void);
+int64_t bench_now_ns(void);
 
-/* Rows are printed as they come; ratio: of the row's median to the first row's. */
+/* Rows are printed as they come; ratio: of the row's median to that of the group's first row. */
 struct table {
 	bool json;
-	bool begun;
+	bool begun;             /* the table */
+	bool grouped;           /* the group */
 	double first;
 	const char *unit;
 };
 
+/* A table may have several groups, each with its unit. */
+void table_group(struct table *table, const char *unit);
 void table_row(struct table *table, const char *name, struct samples *samples);
 void table_end(struct table *table);
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * ckptbench dump: a running job's checkpoints by ckptd against full dumps of it by criu, in turn, in
- * the same run: how long the job stands still, and how long until the state is durable.
+ * ckptbench dump: a running job's epochs and checkpoints by ckptd against full dumps of it by criu, in
+ * turn, in the same run: what each writes against the job's memory, how long the job stands still, and
+ * how long until its state is durable.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,13 +21,34 @@
 #include "init_spec.h"
 #include "problem.h"
 
+/* Of one kind of saving: an epoch, a checkpoint, criu dump. */
 struct figures {
 	struct samples frozen;
 	struct samples durable;
+	struct samples pages;
 	struct samples mib;
 };
 
-static json_t *find_job(const char *name, pid_t *pid)
+struct comparison {
+	const char *job;
+	const char *directory;
+	pid_t pid;
+	struct samples memory_mib;
+	struct samples memory_pages;
+	struct figures epoch;
+	struct figures ours;
+	struct figures criu;
+};
+
+/* Epochs come at the class's interval, at most every hour. */
+#define EPOCH_PATIENCE_S 4000
+
+static double number(const json_t *object, const char *key)
+{
+	return (double)json_integer_value(json_object_get(object, key));
+}
+
+static json_t *find_job(const char *name)
 {
 	json_t *request = json_pack("{s:s}", "op", "status");
 	json_t *answer = ask(request);
@@ -37,25 +60,47 @@ static json_t *find_job(const char *name, pid_t *pid)
 		if (!strcmp(json_string_value(json_object_get(job, "job")), name))
 			found = json_incref(job);
 	json_decref(answer);
-	*pid = (pid_t)json_integer_value(json_object_get(found, "pid"));
 	return found;
 }
 
-static int take_ours(const char *name, struct figures *figures)
+/* The next one that begins now or later; the first of a job, and one after an error, reads everything. */
+static int take_epoch(struct comparison *comparison)
 {
-	json_t *request = json_pack("{s:s, s:s}", "op", "checkpoint", "job", name);
+	json_t *job = find_job(comparison->job), *epoch;
+	double seen = number(job, "epochs");
+
+	for (int tries = 0; job && number(job, "epochs") < seen + 1; tries++) {
+		json_decref(job);
+		poll(NULL, 0, 100);
+		job = tries < EPOCH_PATIENCE_S * 10 ? find_job(comparison->job) : NULL;
+	}
+	if (!job) {
+		say("the job '%s' makes no epochs any more: 'ckptctl status' says why", comparison->job);
+		return -ESRCH;
+	}
+	epoch = json_object_get(job, "last_epoch");
+	samples_add(&comparison->memory_mib, number(job, "memory_kib") / 1024);
+	samples_add(&comparison->memory_pages, number(job, "memory_kib") / 4);
+	samples_add(&comparison->epoch.pages, number(epoch, "pages_written"));
+	samples_add(&comparison->epoch.mib, number(epoch, "bytes_written") / (1 << 20));
+	json_decref(job);
+	return 0;
+}
+
+static int take_ours(struct comparison *comparison)
+{
+	struct figures *figures = &comparison->ours;
+	json_t *request = json_pack("{s:s, s:s}", "op", "checkpoint", "job", comparison->job);
 	json_t *answer = ask(request), *stats;
 
 	json_decref(request);
 	if (!answer)
 		return -EIO;
 	stats = json_object_get(answer, "checkpoint");
-	samples_add(&figures->frozen,
-		    (double)json_integer_value(json_object_get(stats, "frozen_ms")));
-	samples_add(&figures->durable,
-		    (double)json_integer_value(json_object_get(stats, "flush_ms")));
-	samples_add(&figures->mib,
-		    (double)json_integer_value(json_object_get(stats, "bytes_written")) / (1 << 20));
+	samples_add(&figures->frozen, number(stats, "frozen_ms"));
+	samples_add(&figures->durable, number(stats, "flush_ms"));
+	samples_add(&figures->pages, number(stats, "pages_written"));
+	samples_add(&figures->mib, number(stats, "bytes_written") / (1 << 20));
 	json_decref(answer);
 	return 0;
 }
@@ -87,8 +132,13 @@ static uint64_t read_varint(const uint8_t **at, const uint8_t *end)
 	return value;
 }
 
-/* stats-dump: two magics, a size, stats_entry { dump_stats = 1 { frozen_time = 2 (us) … } }. */
-static double read_frozen_ms(const char *directory)
+enum dump_stat {
+	DUMP_FROZEN_US = 2,
+	DUMP_PAGES_WRITTEN = 7,
+};
+
+/* stats-dump: two magics, a size, stats_entry { dump_stats = 1 { frozen_time = 2, pages_written = 7 … } }. */
+static double read_stat(const char *directory, enum dump_stat wanted)
 {
 	char path[4096];
 	uint8_t bytes[512];
@@ -105,8 +155,8 @@ static double read_frozen_ms(const char *directory)
 	while (at < end) {
 		uint64_t key = read_varint(&at, end), value = read_varint(&at, end);
 
-		if (key == (2 << 3))
-			return (double)value / 1000;
+		if (key == (uint64_t)wanted << 3)
+			return (double)value;
 	}
 	return -1;
 }
@@ -164,69 +214,98 @@ static int job_cgroup(pid_t pid, char *path, size_t bytes)
 	return -ESRCH;
 }
 
-static int take_criu(pid_t pid, const char *directory, struct figures *figures)
+static int take_criu(struct comparison *comparison)
 {
+	const char *directory = comparison->directory;
+	struct figures *figures = &comparison->criu;
 	char cgroup[4200];
 	cleanup_close int fd = -1;
 	int64_t begin;
-	double frozen;
+	double frozen_us;
 	int ret = directory_make_empty(directory, NULL);
 
 	if (ret == 0)
-		ret = job_cgroup(pid, cgroup, sizeof(cgroup));
+		ret = job_cgroup(comparison->pid, cgroup, sizeof(cgroup));
 	if (ret)
 		return ret;
 	begin = bench_now_us();
-	ret = run_criu(parent_of(pid), cgroup, directory);
+	ret = run_criu(parent_of(comparison->pid), cgroup, directory);
 	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (ret || fd < 0 || syncfs(fd)) {
 		say("criu dump failed: see %s/dump.log", directory);
 		return -EIO;
 	}
 	samples_add(&figures->durable, (double)(bench_now_us() - begin) / 1000);
-	frozen = read_frozen_ms(directory);
-	if (frozen >= 0)
-		samples_add(&figures->frozen, frozen);
+	frozen_us = read_stat(directory, DUMP_FROZEN_US);
+	if (frozen_us < 0) {
+		say("criu's %s/stats-dump cannot be read: is this version of CRIU known to ckpt?", directory);
+		return -EPROTO;
+	}
+	samples_add(&figures->frozen, frozen_us / 1000);
+	samples_add(&figures->pages, read_stat(directory, DUMP_PAGES_WRITTEN));
 	samples_add(&figures->mib, directory_mib(directory));
 	return 0;
 }
 
-static void print_pair(bool json, const char *unit, const char *what, struct samples *criu,
-		       struct samples *ours)
-{
-	struct table table = { .unit = unit, .json = json };
-	char name[80];
+struct row {
+	const char *name;
+	struct samples *samples;
+};
 
-	snprintf(name, sizeof(name), "%s: criu dump", what);
-	table_row(&table, name, criu);
-	snprintf(name, sizeof(name), "%s: ckptd", what);
-	table_row(&table, name, ours);
+/* The first row is what the others are compared with. */
+static void print_group(struct table *table, const char *unit, const struct row *rows)
+{
+	table_group(table, unit);
+	for (; rows->name; rows++)
+		table_row(table, rows->name, rows->samples);
+}
+
+static void print(struct comparison *comparison, bool json)
+{
+	struct figures *criu = &comparison->criu, *ours = &comparison->ours, *epoch = &comparison->epoch;
+	struct table table = { .json = json };
+
+	print_group(&table, "pages", (const struct row[]){
+		{ "pages: the job's memory (RSS)", &comparison->memory_pages },
+		{ "pages written: epoch of ckptd", &epoch->pages },
+		{ "pages written: checkpoint of ckptd", &ours->pages },
+		{ "pages written: criu dump", &criu->pages }, { 0 } });
+	print_group(&table, "MiB", (const struct row[]){
+		{ "MiB: the job's memory (RSS)", &comparison->memory_mib },
+		{ "MiB written: epoch of ckptd", &epoch->mib },
+		{ "MiB written: checkpoint of ckptd", &ours->mib },
+		{ "MiB written: criu dump", &criu->mib }, { 0 } });
+	print_group(&table, "ms", (const struct row[]){
+		{ "job stands still: criu dump", &criu->frozen },
+		{ "job stands still: checkpoint of ckptd", &ours->frozen }, { 0 } });
+	print_group(&table, "ms", (const struct row[]){
+		{ "from there until durable: criu dump", &criu->durable },
+		{ "from there until durable: checkpoint of ckptd", &ours->durable }, { 0 } });
 	table_end(&table);
 }
 
-static int measure(const char *name, const char *directory, unsigned int runs, bool json)
+static int measure(struct comparison *comparison, unsigned int runs, bool json)
 {
-	struct figures ours = { 0 }, criu = { 0 };
-	pid_t pid;
-	json_t *job = find_job(name, &pid);
+	json_t *job = find_job(comparison->job);
 	int ret = 0;
 
-	if (!job || pid <= 0) {
-		say("there is no running job '%s' here; 'ckptctl status' lists them", name);
+	comparison->pid = (pid_t)number(job, "pid");
+	json_decref(job);
+	if (comparison->pid <= 0) {
+		say("there is no running job '%s' here; 'ckptctl status' lists them", comparison->job);
 		return 1;
 	}
-	json_decref(job);
 	for (unsigned int run = 0; run < runs && ret == 0; run++) {
-		ret = take_ours(name, &ours);
+		say("run %u of %u", run + 1, runs);
+		ret = take_epoch(comparison);
 		if (ret == 0)
-			ret = take_criu(pid, directory, &criu);
+			ret = take_ours(comparison);
+		if (ret == 0)
+			ret = take_criu(comparison);
 	}
-	directory_remove(directory);
-	if (ret == 0) {
-		print_pair(json, "ms", "job stands still", &criu.frozen, &ours.frozen);
-		print_pair(json, "ms", "until durable", &criu.durable, &ours.durable);
-		print_pair(json, "MiB", "written", &criu.mib, &ours.mib);
-	}
+	directory_remove(comparison->directory);
+	if (ret == 0)
+		print(comparison, json);
 	return ret ? 1 : 0;
 }
 
@@ -241,17 +320,18 @@ int bench_dump(int argc, char **argv)
 	};
 	static const char usage[] =
 		"Usage: ckptbench dump [--repeat N] [--directory DIR] [--json] JOB\n"
-		"Takes checkpoints of a running job (its full name, as in 'ckptctl status') and full dumps\n"
-		"of it with 'criu dump', in turn, and compares them. DIR: for criu's images, on the file\n"
-		"system to compare with (/var/lib/ckpt/bench); it is removed.\n";
-	const char *directory = "/var/lib/ckpt/bench";
+		"Awaits an epoch of a running job (its full name, as in 'ckptctl status'), takes a checkpoint\n"
+		"and a full dump of it with 'criu dump', in turn N times (5), and compares what they wrote\n"
+		"and how long they took. DIR: for criu's images, on the file system to compare with, best\n"
+		"that of the store (/var/lib/ckpt/bench); it is removed.\n";
+	struct comparison comparison = { .directory = "/var/lib/ckpt/bench" };
 	unsigned int runs = 5;
 	bool json = false;
 	int option;
 
 	while ((option = getopt_long(argc, argv, "d:r:h", options, NULL)) != -1) {
 		switch (option) {
-		case 'd': directory = optarg; break;
+		case 'd': comparison.directory = optarg; break;
 		case 'r': runs = (unsigned int)atoi(optarg); break;
 		case 'J': json = true; break;
 		default:
@@ -259,9 +339,11 @@ int bench_dump(int argc, char **argv)
 			return option == 'h' ? 0 : STATUS_USAGE;
 		}
 	}
-	if (optind + 1 != argc || geteuid() != 0 || runs < 1 || runs > 1000 || *directory != '/') {
+	if (optind + 1 != argc || geteuid() != 0 || runs < 1 || runs > 1000 ||
+	    *comparison.directory != '/') {
 		fputs(geteuid() ? "ckptbench dump must be run as root\n" : usage, stderr);
 		return STATUS_USAGE;
 	}
-	return measure(argv[optind], directory, runs, json);
+	comparison.job = argv[optind];
+	return measure(&comparison, runs, json);
 }

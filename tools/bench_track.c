@@ -1,228 +1,213 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * ckptbench track: what it costs to learn which pages a process wrote, with each mechanism that
- * works here, and with what /proc offers everybody: read pagemap, then write clear_refs.  Same
- * memory, same writes, in turn.
+ * ckptbench track: what it costs to learn which pages a process wrote, with each mechanism that works here and with
+ * what the kernel offers everybody. Same memory, same writes, in turn.
  */
+#include "bench_track.h"
+
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bench.h"
 #include "cleanup.h"
 #include "commands.h"
-#include "proc.h"
-#include "region.h"
-#include "tracker.h"
 
-/* A process that holds memory and writes some of it when told. */
-struct victim {
-	pid_t pid;
-	int pidfd;
-	int command;            /* a byte: write; hang-up: end */
-	int answer;
-	char *memory;
-	size_t bytes;
-	unsigned int step_pages; /* every step_pages-th page is written */
-};
+#define SIZES_MAX 16
+#define WAITS_BYTES (1ul << 30)
 
-static void victim_main(const struct victim *victim, int command, int answer)
+void track_progress(const char *format, ...)
 {
-	char byte;
+	va_list list;
 
-	memset(victim->memory, 1, victim->bytes);
-	if (write(answer, "r", 1) != 1)
-		_exit(1);
-	while (read(command, &byte, 1) == 1) {
-		for (size_t page = 0; victim->step_pages && page * PAGE_BYTES < victim->bytes;
-		     page += victim->step_pages)
-			victim->memory[page * PAGE_BYTES]++;
-		if (write(answer, "w", 1) != 1)
+	if (!isatty(STDERR_FILENO))
+		return;
+	fputs("\r\033[K", stderr);
+	va_start(list, format);
+	vfprintf(stderr, format, list);
+	va_end(list);
+}
+
+void track_print(const struct track_run *run, const char *format, ...)
+{
+	va_list list;
+
+	if (run->json)
+		return;
+	track_progress("%s", "");
+	va_start(list, format);
+	vprintf(format, list);
+	va_end(list);
+	fflush(stdout);
+}
+
+void track_row(const struct track_run *run, const char *list, json_t *row)
+{
+	json_t *rows = json_object_get(run->report, list);
+
+	if (!rows) {
+		rows = json_array();
+		json_object_set_new(run->report, list, rows);
+	}
+	json_array_append_new(rows, row);
+}
+
+bool track_has_memory(const struct track_run *run, size_t bytes)
+{
+	cleanup_fclose FILE *meminfo = fopen("/proc/meminfo", "re");
+	unsigned long kib = 0;
+	char line[128];
+
+	while (meminfo && fgets(line, sizeof(line), meminfo))
+		if (sscanf(line, "MemAvailable: %lu", &kib) == 1)
 			break;
+	if (kib * 1024 >= bytes + bytes / 32 + (64ul << 20))
+		return true;
+	say("%zu MiB are left out: only %lu MiB of memory are available", bytes >> 20, kib >> 10);
+	return false;
+}
+
+/* "64,512": bytes. Returns how many, 0 if it is not a list of numbers. */
+static size_t parse_sizes(const char *text, size_t *sizes)
+{
+	size_t count = 0;
+	char *end;
+
+	for (; count < SIZES_MAX; text = end + 1) {
+		unsigned long mib = strtoul(text, &end, 10);
+
+		if (end == text || (*end && *end != ',') || mib < 2 || mib > 1ul << 24 || mib % 2)
+			return 0;
+		sizes[count++] = mib << 20;
+		if (!*end)
+			return count;
 	}
-	_exit(0);
-}
-
-static void victim_write(const struct victim *victim)
-{
-	char byte = 'w';
-
-	if (write(victim->command, &byte, 1) != 1 || read(victim->answer, &byte, 1) != 1)
-		say("the measured process died");
-}
-
-static int victim_start(struct victim *victim)
-{
-	int command[2], answer[2];
-	char byte;
-
-	victim->memory = mmap(NULL, victim->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-			      -1, 0);
-	if (victim->memory == MAP_FAILED || pipe2(command, O_CLOEXEC) || pipe2(answer, O_CLOEXEC))
-		return -errno;
-	madvise(victim->memory, victim->bytes, MADV_NOHUGEPAGE);
-	victim->pid = fork();
-	if (victim->pid < 0)
-		return -errno;
-	if (victim->pid == 0) {
-		close(command[1]);
-		close(answer[0]);
-		victim_main(victim, command[0], answer[1]);
-	}
-	close(command[0]);
-	close(answer[1]);
-	victim->command = command[1];
-	victim->answer = answer[0];
-	victim->pidfd = pidfd_of(victim->pid);
-	return victim->pidfd < 0 || read(victim->answer, &byte, 1) != 1 ? -EIO : 0;
-}
-
-static void victim_end(struct victim *victim)
-{
-	close(victim->command);
-	close(victim->answer);
-	close(victim->pidfd);
-	waitpid(victim->pid, NULL, 0);
-	munmap(victim->memory, victim->bytes);
-}
-
-/* The peer: the only interface without a module, for the one mapping. */
-static int procfs_collect(const struct victim *victim, uint64_t *pages)
-{
-	char path[64];
-	size_t count = victim->bytes / PAGE_BYTES;
-	cleanup_free uint64_t *entries = malloc(count * sizeof(*entries));
-	cleanup_close int pagemap = -1, clear = -1;
-
-	*pages = 0;
-	snprintf(path, sizeof(path), "/proc/%d/pagemap", victim->pid);
-	pagemap = open(path, O_RDONLY | O_CLOEXEC);
-	snprintf(path, sizeof(path), "/proc/%d/clear_refs", victim->pid);
-	clear = open(path, O_WRONLY | O_CLOEXEC);
-	if (!entries || pagemap < 0 || clear < 0)
-		return -errno;
-	if (pread(pagemap, entries, count * sizeof(*entries),
-		  (off_t)((uintptr_t)victim->memory / PAGE_BYTES * sizeof(*entries))) !=
-	    (ssize_t)(count * sizeof(*entries)))
-		return -EIO;
-	if (write(clear, "4", 1) != 1)
-		return -errno;
-	for (size_t i = 0; i < count; i++)
-		*pages += entries[i] >> 55 & 1;
 	return 0;
 }
 
-static int measure_procfs(struct victim *victim, struct samples *samples, unsigned int runs)
+/* Leaves only one of our mechanisms. */
+static size_t methods_only(struct method *methods, size_t count, const char *name)
 {
-	uint64_t pages;
-	int ret = procfs_collect(victim, &pages);
+	size_t kept = 0;
 
-	for (unsigned int run = 0; run < runs && ret == 0; run++) {
-		int64_t begin;
-
-		victim_write(victim);
-		begin = bench_now_us();
-		ret = procfs_collect(victim, &pages);
-		samples_add(samples, (double)(bench_now_us() - begin) / 1000);
-	}
-	return ret;
+	for (size_t i = 0; i < count; i++)
+		if (methods[i].peer || !strcmp(methods[i].name, name))
+			methods[kept++] = methods[i];
+	return kept;
 }
 
-static int measure_mechanism(struct victim *victim, const struct tracker_mechanism *mechanism,
-			     struct samples *samples, unsigned int runs)
+static bool has_both(const struct track_run *run)
 {
-	struct problem problem;
-	struct tracker *tracker;
-	struct regions regions = { 0 };
-	bool full;
-	int ret = tracker_open(&tracker, mechanism, victim->pidfd, victim->pid, &problem);
-
-	if (ret)
-		return ret;
-	ret = tracker_collect(tracker, &regions, &full, &problem);
-	for (unsigned int run = 0; run < runs && ret == 0; run++) {
-		int64_t begin;
-
-		regions_clear(&regions);
-		victim_write(victim);
-		begin = bench_now_us();
-		ret = tracker_collect(tracker, &regions, &full, &problem);
-		samples_add(samples, (double)(bench_now_us() - begin) / 1000);
-	}
-	regions_free(&regions);
-	tracker_close(tracker);
-	return ret;
+	return run->count && !run->methods[0].peer && run->methods[run->count - 1].peer;
 }
 
-static void bench_case(struct table *table, size_t bytes, unsigned int step, const char *name,
-		       unsigned int runs)
+static void environment_print(const struct track_run *run)
 {
-	struct victim victim = { .bytes = bytes, .step_pages = step };
-	struct samples samples = { 0 };
-	char row[80];
+	const json_t *environment = json_object_get(run->report, "environment");
+	const char *key;
+	json_t *value;
 
-	if (victim_start(&victim)) {
-		say("cannot start the process to measure");
-		return;
+	json_object_foreach((json_t *)environment, key, value) {
+		if (json_is_string(value))
+			track_print(run, "%s %s, ", key, json_string_value(value));
+		else
+			track_print(run, "%s %lld, ", key, (long long)json_integer_value(value));
 	}
-	snprintf(row, sizeof(row), "%s: pagemap + clear_refs", name);
-	if (measure_procfs(&victim, &samples, runs) == 0)
-		table_row(table, row, &samples);
-	samples_free(&samples);
-	for (const struct tracker_mechanism *const *mechanism = tracker_mechanisms; *mechanism;
-	     mechanism++) {
-		if ((*mechanism)->probe(NULL))
-			continue;
-		snprintf(row, sizeof(row), "%s: %s", name, (*mechanism)->name);
-		if (measure_mechanism(&victim, *mechanism, &samples, runs) == 0)
-			table_row(table, row, &samples);
-		samples_free(&samples);
-	}
-	victim_end(&victim);
+	track_print(run, "medians of %u\n\n", run->repeat);
 }
+
+static int track_all(struct track_run *run, const size_t *sizes, size_t count)
+{
+	int err;
+
+	run->report = json_object();
+	json_object_set_new(run->report, "environment", track_environment());
+	environment_print(run);
+	err = track_cells(run, sizes, count);
+	if (!err)
+		err = track_first_writes(run);
+	if (!err)
+		err = track_fault_waits(run, WAITS_BYTES);
+	if (!err)
+		err = track_memory(run);
+	if (err)
+		say("the measurement failed: %s", strerror(-err));
+	else if (run->json)
+		print_json(run->report);
+	json_decref(run->report);
+	return err ? 1 : 0;
+}
+
+static const char usage[] =
+	"Usage: ckptbench track [--mib N[,N]...] [--repeat N] [--mechanism NAME] [--json]\n"
+	"\n"
+	"How long it takes to learn which pages of a process were written: the mechanisms of ckpt against what the\n"
+	"kernel offers by itself (the peers), with nothing, 1 % at random pages and everything written, with 4 KiB pages\n"
+	"and transparent huge pages. As root.\n"
+	"\n"
+	"  --mib N[,N]...    memory of the measured process in MiB, even numbers (64,512,4096)\n"
+	"  --repeat N        times that each figure is measured (9); the median is told\n"
+	"  --mechanism NAME  only this one of ours\n"
+	"  --json            all as JSON\n"
+	"\n"
+	"All ways to collect take turns on the same memory. Each time: begin to track; collect once, so that all pages\n"
+	"are known; the process writes; collect: this is timed, from before the first system call until the caller has the\n"
+	"list of written regions and every page is tracked again. Pages that were written and not reported are missed.\n"
+	"\n"
+	"soft-dirty is the ioctl of the module, and the peers are given the same range, the one mapping. The other\n"
+	"mechanisms are measured as ckptd uses them: the whole process, with its list of mappings, some 2 MiB more.\n"
+	"  pagemap+clear_refs   reads /proc/PID/pagemap, then writes 4 to /proc/PID/clear_refs. What is written between\n"
+	"                       the two is lost unless the process is stopped; it is not written to here\n"
+	"  PAGEMAP_SCAN         the ioctl (6.7) with write-protection, on a mapping that the process itself registered with\n"
+	"                       a userfaultfd\n"
+	"\n"
+	"Then: what the first write to a page costs the process after a collection; how long writes wait at most while\n"
+	"collections run without a pause, at 1 GiB; how much memory the module needs for a tracker.\n";
 
 int bench_track(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "mib", required_argument, NULL, 'm' },
 		{ "repeat", required_argument, NULL, 'r' },
+		{ "mechanism", required_argument, NULL, 'n' },
 		{ "json", no_argument, NULL, 'J' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
-	static const char usage[] =
-		"Usage: ckptbench track [--mib N] [--repeat N] [--json]\n"
-		"Time to find the written pages of N MiB (256), in ms, by each mechanism and by /proc, with\n"
-		"nothing, 1 % and everything written. The ratio is to the first row.\n";
-	struct table table = { .unit = "ms" };
-	unsigned int mib = 256, runs = 5;
+	size_t sizes[SIZES_MAX], count = parse_sizes("64,512,4096", sizes);
+	cleanup_free struct method *methods = NULL;
+	struct track_run run = { .repeat = 9 };
+	const char *mechanism = NULL;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "m:r:h", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "m:r:n:h", options, NULL)) != -1) {
 		switch (option) {
-		case 'm': mib = (unsigned int)atoi(optarg); break;
-		case 'r': runs = (unsigned int)atoi(optarg); break;
-		case 'J': table.json = true; break;
+		case 'm': count = parse_sizes(optarg, sizes); break;
+		case 'r': run.repeat = (unsigned int)atoi(optarg); break;
+		case 'n': mechanism = optarg; break;
+		case 'J': run.json = true; break;
 		default:
 			fputs(usage, option == 'h' ? stdout : stderr);
 			return option == 'h' ? 0 : STATUS_USAGE;
 		}
 	}
-	if (optind != argc || mib < 1 || mib > 1 << 20 || runs < 1 || runs > 1000) {
+	if (optind != argc || !count || run.repeat < 1 || run.repeat > 1000) {
 		fputs(usage, stderr);
 		return STATUS_USAGE;
 	}
 	signal(SIGPIPE, SIG_IGN);
-	bench_case(&table, (size_t)mib << 20, 0, "nothing written", runs);
-	bench_case(&table, (size_t)mib << 20, 100, "1 % written", runs);
-	bench_case(&table, (size_t)mib << 20, 1, "all written", runs);
-	table_end(&table);
-	return table.begun ? 0 : 1;
+	run.count = methods_here(&methods);
+	if (mechanism)
+		run.count = methods_only(methods, run.count, mechanism);
+	run.methods = methods;
+	if (!has_both(&run)) {
+		say("there is nothing to compare: ckptctl doctor says which mechanisms work here, and why others do not");
+		return 1;
+	}
+	return track_all(&run, sizes, count);
 }

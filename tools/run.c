@@ -51,6 +51,7 @@ struct run {
 	struct output outputs[2];
 	bool merged;
 	bool running;
+	json_t *notes;          /* that wait for the job to run; see take_note() */
 	bool told_away;
 	int status;             /* -1: not ended */
 	int end_signal;
@@ -249,6 +250,30 @@ static void watch_output(struct run *run, struct output *output, int fd)
 	inotify_add_watch(run->changes, path, IN_MODIFY);
 }
 
+/*
+ * Until the job runs it is not known how much of a file that is our standard error will be cut off:
+ * what we say has to come behind that.
+ */
+static void take_note(struct run *run, const char *text)
+{
+	struct stat st;
+
+	if (run->running || fstat(2, &st) || !S_ISREG(st.st_mode))
+		say("%s", text);
+	else
+		json_array_append_new(run->notes, json_string(text));
+}
+
+static void say_notes(struct run *run)
+{
+	json_t *note;
+	size_t i;
+
+	json_array_foreach(run->notes, i, note)
+		say("%s", json_string_value(note));
+	json_array_clear(run->notes);
+}
+
 static void begin_outputs(struct run *run, const json_t *event)
 {
 	const json_t *was = json_object_get(event, "outputs");
@@ -271,12 +296,14 @@ static void begin_outputs(struct run *run, const json_t *event)
 			cut_back(output->sink, json_object_get(was, names[i]), output->delivered);
 	}
 	run->running = true;
+	say_notes(run);
 }
 
 /* --- events --- */
 
 static void end_outputs(struct run *run)
 {
+	say_notes(run);
 	deliver(run);
 	/* A scheduler may start the job elsewhere as soon as we have ended. */
 	for (int fd = 1; fd <= 2; fd++)
@@ -303,7 +330,7 @@ static void take_event(struct run *run, const json_t *event)
 	const char *text = json_string_value(json_object_get(event, "text"));
 
 	if (!strcmp(kind, "note")) {
-		say("%s", text);
+		take_note(run, text);
 	} else if (!strcmp(kind, "running")) {
 		begin_outputs(run, event);
 	} else if (!strcmp(kind, "ended")) {
@@ -466,6 +493,7 @@ int command_run(int argc, char **argv)
 	if (check_stdin() < 0)
 		return JOB_STATUS_FAILED;
 	run.merged = same_file(1, 2);
+	run.notes = json_array();
 	run.changes = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	watch_signals(&run);
 	ret = send_request(&run, false);

@@ -309,6 +309,14 @@ static void moved_table(void)
 	/* There and back again, without a look in between: nothing happened. */
 	require(mremap(to.start, to.pages * PAGE, to.pages * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, map.start) == map.start);
 	expect_written(map, "5-6 wp, 600-601 wp");
+	/* The same with a look at the other place only: what was written there was reported there. */
+	expect_written(map, "");
+	require(mremap(map.start, map.pages * PAGE, map.pages * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to.start) == to.start);
+	write_page(to, 6);
+	expect_written(to, "5-7 wp, 600-601 wp");
+	require(mremap(to.start, to.pages * PAGE, to.pages * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, map.start) == map.start);
+	expect_written(map, "5-7 wp, 600-601 wp");
+	expect_written(map, "");
 	unmap(map);
 }
 

@@ -3,37 +3,95 @@
  * The daemon's trackers: every mechanism keeps the promises of tracker.h.
  *
  *	trackers		all mechanisms; the module is loaded
- *	trackers without	/dev/ckpt is missing: says so, and chooses hash
+ *	trackers without	/dev/ckpt is missing: says so, and chooses procfs
  */
 #include <sys/prctl.h>
+#include <sys/utsname.h>
 
 #include "guest.h"
-#include "tracker.h"
+#include "tracker_mechanism.h"
 
 #define JOB_MEMORY ((char *)0x300000000000ul)
 #define JOB_PAGES 1024
 
 static struct problem problem;
 
+static bool has_wp_async(void)
+{
+	struct utsname name;
+	int major, minor;
+
+	require(uname(&name) == 0 && sscanf(name.release, "%d.%d", &major, &minor) == 2);
+	return major > 6 || (major == 6 && minor >= 7);
+}
+
+#define ELSEWHERE (JOB_MEMORY + (1ul << 40))
+
+enum action {
+	WRITE,		/* the page */
+	MAP,		/* new memory where the old is, up to the page */
+	DROP,		/* MADV_DONTNEED of the page */
+	MOVE,		/* mremap of all from the page on, elsewhere and back; the first page is written elsewhere */
+	EXEC,
+};
+
+struct order {
+	enum action action;
+	size_t page;
+};
+
 struct job {
 	pid_t pid;
 	int pidfd;
-	int order[2];	/* to the job: a page to write, or -1: exec */
+	int order[2];	/* to the job */
 	int done[2];	/* from the job */
 };
 
+static void job_map(size_t pages)
+{
+	require(mmap(JOB_MEMORY, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+		JOB_MEMORY);
+	require(madvise(JOB_MEMORY, pages * PAGE, MADV_NOHUGEPAGE) == 0);
+}
+
+static void job_move(char *from, size_t bytes)
+{
+	require(mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, ELSEWHERE) == ELSEWHERE);
+	*(volatile char *)ELSEWHERE = 2;
+	require(mremap(ELSEWHERE, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, from) == from);
+}
+
+static void job_act(const struct order *order)
+{
+	char *at = JOB_MEMORY + order->page * PAGE;
+
+	switch (order->action) {
+	case WRITE:
+		*(volatile char *)at = 1;
+		break;
+	case MAP:
+		job_map(order->page);
+		break;
+	case DROP:
+		require(madvise(at, PAGE, MADV_DONTNEED) == 0);
+		break;
+	case MOVE:
+		job_move(at, (JOB_PAGES - order->page) * PAGE);
+		break;
+	case EXEC:
+		execlp("sleep", "sleep", "1000", NULL);
+		_exit(127);
+	}
+}
+
 static void job_run(const struct job *job)
 {
-	int page;
+	struct order order;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	require(mmap(JOB_MEMORY, JOB_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
-		     0) == JOB_MEMORY);
-	require(madvise(JOB_MEMORY, JOB_PAGES * PAGE, MADV_NOHUGEPAGE) == 0);
-	while (read(job->order[0], &page, sizeof(page)) == sizeof(page)) {
-		if (page < 0)
-			execlp("sleep", "sleep", "1000", NULL);
-		((volatile char *)JOB_MEMORY)[page * PAGE] = 1;
+	job_map(JOB_PAGES);
+	while (read(job->order[0], &order, sizeof(order)) == sizeof(order)) {
+		job_act(&order);
 		require(write(job->done[1], "", 1) == 1);
 	}
 	_exit(0);
@@ -52,20 +110,20 @@ static struct job job_start(void)
 	return job;
 }
 
-static void job_write(const struct job *job, int page)
+static void job_order(const struct job *job, enum action action, size_t page)
 {
+	struct order order = { .action = action, .page = page };
 	char byte;
 
-	require(write(job->order[1], &page, sizeof(page)) == sizeof(page));
-	require(read(job->done[0], &byte, 1) == 1);
+	require(write(job->order[1], &order, sizeof(order)) == sizeof(order));
+	require(action == EXEC || read(job->done[0], &byte, 1) == 1);
 }
 
 static void job_exec(const struct job *job)
 {
 	char path[64], target[64] = "";
-	int exec = -1;
 
-	require(write(job->order[1], &exec, sizeof(exec)) == sizeof(exec));
+	job_order(job, EXEC, 0);
 	snprintf(path, sizeof(path), "/proc/%d/comm", job->pid);
 	while (strcmp(target, "sleep\n")) {
 		int fd = open(path, O_RDONLY);
@@ -98,39 +156,85 @@ static bool reported(const struct regions *regions, size_t page)
 	return false;
 }
 
+/* The job waits for an order meanwhile, as it has to for some mechanisms. */
 static void collect(struct tracker *tracker, struct regions *regions, bool *full)
 {
 	regions_clear(regions);
-	if (tracker_collect(tracker, regions, full, &problem))
+	if (tracker_collect(tracker, regions, full, &problem) || tracker_rearm(tracker, &problem))
 		fail("collect: %s", problem.text);
 	for (size_t i = 1; i < regions->count; i++)
 		require(regions->list[i - 1].end <= regions->list[i].start);
 }
 
+/* Of the job's memory, pages that must and pages that must not be reported; each list ends with -1. */
+static void expect(struct tracker *tracker, const int *written, const int *unwritten)
+{
+	const bool always_full = !strcmp(tracker->mechanism->name, "hash");
+	struct regions regions = {};
+	bool full;
+
+	collect(tracker, &regions, &full);
+	require(full == always_full);
+	for (; *written >= 0; written++)
+		if (!reported(&regions, *written))
+			fail("%s: page %d was written and is not reported", tracker->mechanism->name, *written);
+	for (; !always_full && *unwritten >= 0; unwritten++)
+		if (reported(&regions, *unwritten))
+			fail("%s: page %d was not written and is reported", tracker->mechanism->name, *unwritten);
+	regions_free(&regions);
+}
+
+#define pages(...) ((const int[]){ __VA_ARGS__, -1 })
+
+static void mappings_change(const struct job *job, struct tracker *tracker)
+{
+	job_order(job, WRITE, 5);
+	job_order(job, WRITE, 600);
+	expect(tracker, pages(5, 600), pages(3, 4));
+	/* New memory at the address of the old, in part. What it was merged with may be reported too; not what is absent. */
+	job_order(job, MAP, 512);
+	job_order(job, WRITE, 6);
+	expect(tracker, pages(6), pages(3, 4, 5));
+	job_order(job, WRITE, 6);
+	expect(tracker, pages(6), pages(3, 4, 5, 600));
+	job_order(job, DROP, 6);
+	expect(tracker, pages(-1), pages(6, 600));
+	job_order(job, WRITE, 6);
+	expect(tracker, pages(6), pages(5, 600));
+	/* Moved there and back, and written in between. All that moved may be reported. */
+	job_order(job, WRITE, 513);
+	expect(tracker, pages(513), pages(6, 600));
+	job_order(job, MOVE, 513);
+	job_order(job, WRITE, 601);
+	expect(tracker, pages(513, 601), pages(6));
+	expect(tracker, pages(-1), pages(6, 513, 600, 601));
+	job_order(job, WRITE, 600);
+	expect(tracker, pages(600), pages(6, 513, 601));
+}
+
 static void mechanism(const struct tracker_mechanism *mechanism)
 {
-	const bool always_full = !strcmp(mechanism->name, "hash");
 	struct job job = job_start();
 	struct regions regions = {};
 	struct tracker *tracker;
 	bool full;
 
-	job_write(&job, 3);
+	job_order(&job, WRITE, 3);
 	if (tracker_open(&tracker, mechanism, job.pidfd, job.pid, &problem))
 		fail("open: %s", problem.text);
 	collect(tracker, &regions, &full);
 	require(full && reported(&regions, 3) && !reported(&regions, 4));
 
-	job_write(&job, 4);
-	collect(tracker, &regions, &full);
-	require(full == always_full && reported(&regions, 4) && reported(&regions, 3) == full);
+	job_order(&job, WRITE, 4);
+	expect(tracker, pages(4), pages(3));
+	expect(tracker, pages(-1), pages(3, 4));
+	mappings_change(&job, tracker);
 
 	/* The error that comes from outside: regions that nobody can keep. Then everything is reported again. */
 	job_exec(&job);
 	collect(tracker, &regions, &full);
 	require(full && regions.count && !reported(&regions, 3));
-	collect(tracker, &regions, &full);
-	require(full == always_full);
+	expect(tracker, pages(-1), pages(3));
 
 	job_end(&job);
 	require(tracker_collect(tracker, &regions, &full, &problem) == -ESRCH);
@@ -149,15 +253,28 @@ static void choosing(void)
 	require(!tracker_choose(" ", &problem) && problem.text[0]);
 }
 
+/* Without the module the next best is chosen, and it is said why. */
 static void without_module(void)
 {
 	const struct tracker_mechanism *chosen = tracker_choose("auto", &problem);
 
-	if (!chosen || strcmp(chosen->name, "hash") || !strstr(problem.text, "modprobe ckpt"))
+	if (!chosen || strcmp(chosen->name, "procfs") || !strstr(problem.text, "modprobe ckpt"))
 		fail("chosen %s, because %s", chosen ? chosen->name : "nothing", problem.text);
 	require(!tracker_choose("soft-dirty", &problem) && strstr(problem.text, "modprobe ckpt"));
+	require(!tracker_choose("uffd-wp", &problem) && strstr(problem.text, "modprobe ckpt"));
 	printf("without the module: %s\n", problem.text);
 	mechanism(chosen);
+}
+
+/* uffd-wp needs a kernel; the others work on all that are supported. */
+static void try_mechanism(const struct tracker_mechanism *tried)
+{
+	if (!tried->probe(&problem)) {
+		mechanism(tried);
+		return;
+	}
+	printf("%s: %s\n", tried->name, problem.text);
+	require(!strcmp(tried->name, "uffd-wp") && strstr(problem.text, "6.7") && !has_wp_async());
 }
 
 int main(int argc, char **argv)
@@ -168,6 +285,6 @@ int main(int argc, char **argv)
 	}
 	choosing();
 	for (size_t i = 0; tracker_mechanisms[i]; i++)
-		mechanism(tracker_mechanisms[i]);
+		try_mechanism(tracker_mechanisms[i]);
 	return 0;
 }

@@ -16,10 +16,12 @@ boot() { # NAME PHASE
 		/usr/lib/ckpt/tests/node.sh "$@" >"$work/out" 2>"$work/err" &
 	guest=$!
 	until grep -qx 'node: done' "$work/out" || ! kill -0 "$guest" 2>/dev/null; do sleep 0.2; done
-	if ! kill -9 "$(cat "$work/pid")" 2>/dev/null; then
+	if ! grep -qx 'node: done' "$work/out"; then
 		cat "$work/out" "$work/err"
+		guest=
 		exit 1
 	fi
+	kill -9 "$(cat "$work/pid")"
 	wait "$guest" || :
 	guest=
 	cat "$work/out"

@@ -65,8 +65,9 @@ echo "== QEMU ends with run, whatever ends run"
 for signal in KILL TERM; do
 	selftests/vm/run "$KERNEL" --pidfile "$work/pid" -- sh -c 'echo up; exec sleep 1000' >"$work/fifo" 2>"$work/err" &
 	read -r line <"$work/fifo"
+	pid=$(cat "$work/pid") # QEMU removes the file when it can
 	kill -$signal $!
-	ended "$(cat "$work/pid")"
+	ended "$pid"
 done
 
 echo "== two guests on a network, nothing else there, and again after a power failure"

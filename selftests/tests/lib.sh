@@ -17,16 +17,17 @@ failed=0
 
 # --- waiting: for an event, and not for ever ---
 
+uptime_s() { cut -d. -f1 /proc/uptime; }
+
 await() { # WHAT SECONDS COMMAND…
 	await_what=$1
-	await_left=$(($2 * 10))
+	await_until=$(($(uptime_s) + $2))
 	shift 2
 	while ! "$@" >/dev/null 2>&1; do
-		if [ $await_left -le 0 ]; then
+		if [ "$(uptime_s)" -gt $await_until ]; then
 			echo "waited in vain for: $await_what"
 			return 1
 		fi
-		await_left=$((await_left - 1))
 		sleep 0.1
 	done
 }
@@ -45,7 +46,7 @@ zombie_or_gone() { # PID
 
 # --- ckptd ---
 
-configure() { # [KEY = VALUE of the class 'test']…
+configure() { # ["KEY = VALUE" of the class 'test', instead of the ones below]…
 	mkdir -p "$(dirname $config)" "$store"
 	[ -e /etc/ckpt/key ] || (umask 077 && head -c 32 /dev/urandom >/etc/ckpt/key)
 	chmod 1777 "$store"
@@ -55,10 +56,7 @@ configure() { # [KEY = VALUE of the class 'test']…
 		echo "imds_poll = 1s"
 		echo "criu = ${criu:-criu}"
 		echo "[class test]"
-		echo "store = $store"
-		echo "epoch_interval = 1s"
-		echo "checkpoint_interval = 0"
-		for line; do echo "$line"; done
+		printf '%s\n' "$@" "store = $store" "epoch_interval = 1s" "checkpoint_interval = 0" | awk 'NF && !seen[$1]++'
 	} >$config
 }
 

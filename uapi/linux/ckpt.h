@@ -13,10 +13,11 @@
  *							then read the reported pages
  *	close(tracker);
  *
- * A tracker belongs to an address space (mm), not to a process: exec, and the exit of all threads, end it, and
- * COLLECT then fails with ESRCH.  It does not keep the memory alive.  To be told about exit at once, poll the pidfd;
- * an exec is only seen by the next COLLECT.  A child made by fork has an address space of its own and needs a tracker
- * of its own.  There is one tracker per address space.
+ * A tracker belongs to the address space (mm) that a process has: when the process executes another program, or all
+ * its threads exit, the tracker has ended, and its commands fail with ESRCH.  It does not keep the memory alive.  To be
+ * told about exit at once, poll the pidfd; an exec is only seen by the next command.  A child made by fork has an
+ * address space of its own and needs a tracker of its own.  There is one tracker per address space; a process that
+ * shares one that is tracked already (vfork, before its exec) gets EBUSY.
  *
  * COLLECT reports each page in [start, end) that may have been written since it was last reported, and arms it again
  * in the same step, while the process runs.  Pages must be read after COLLECT has returned: a write at any later time
@@ -40,6 +41,20 @@
  * mappings (CKPT_PAGE_SHARED) are not tracked at all, and whoever else uses soft-dirty on this process takes the bits
  * away: writing 4 to /proc/PID/clear_refs, or criu --track-mem.
  *
+ * Where COLLECT does not work, or is not wanted, a tracker can give a userfaultfd of its address space instead: one
+ * that behaves as if the process had made it and passed it on, while the process is neither stopped nor changed.
+ *
+ *	device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+ *	ioctl(tracker, CKPT_IOC_USERFAULTFD, &userfaultfd);
+ *	close(device);
+ *	ioctl(userfaultfd.out_fd, UFFDIO_API, …);	with UFFD_FEATURE_WP_ASYNC; tells whether the kernel has it
+ *	ioctl(userfaultfd.out_fd, UFFDIO_REGISTER, …);	as in userfaultfd(2)
+ *	ioctl(pagemap, PAGEMAP_SCAN, …);		on /proc/PID/pagemap
+ *
+ * /proc/PID/pagemap shows the address space that the process had at its open.  If it was opened after TRACK and before
+ * USERFAULTFD succeeded, then that, the tracker's and the userfaultfd's are the same one: a process never comes back to
+ * an address space that it has left.  The userfaultfd is independent of the tracker and of the module once it is there.
+ *
  * out_generation names an unbroken series of COLLECTs.  When it differs from the last one, the tracker has started
  * over: everything is reported again, from address 0 on.  This happens when regions could not be copied out after
  * their pages were armed (a bad vec pointer: EFAULT).
@@ -54,15 +69,17 @@
  *	E2BIG		the struct is bigger than this kernel knows and its tail is not zero
  *	EFAULT		the struct or the vector is not readable or writable
  *	EPERM		the caller may not trace the process
- *	EBADF		pidfd is not a descriptor
+ *	EBADF		pidfd or device_fd is not a descriptor
+ *	ENODEV		device_fd is not /dev/userfaultfd
  *	ESRCH		the process or the address space is gone, or pid and pidfd do not name the same process
  *	EBUSY		the address space already has a tracker
- *	EOPNOTSUPP	this build or boot has no mechanism to track with
+ *	EOPNOTSUPP	the mechanism does not work on this build or boot; TRACK: none does
  *	EINTR		a signal came before anything was collected
+ *	EMFILE, ENFILE	no descriptor is left
  *	ENOMEM
  *
- * Privileges: /dev/ckpt belongs to root (0600).  TRACK needs CAP_SYS_PTRACE in the user namespaces of the process and
- * of its address space.  COLLECT needs only the descriptor.
+ * Privileges: /dev/ckpt belongs to root (0600).  TRACK and USERFAULTFD need CAP_SYS_PTRACE in the user namespaces of the
+ * process and of its address space.  COLLECT needs only the descriptor.
  */
 #ifndef _UAPI_LINUX_CKPT_H
 #define _UAPI_LINUX_CKPT_H
@@ -72,8 +89,12 @@
 
 #define CKPT_IOC_TYPE 0xCB
 
-/* Bits of ckpt_info.out_mechanisms. */
-#define CKPT_MECHANISM_SOFT_DIRTY	(1U << 0)
+/*
+ * Bits of ckpt_info.out_mechanisms. UFFD_WP says that the kernel was built for it (6.7 and later), and USERFAULTFD
+ * works; what the kernel's userfaultfd and PAGEMAP_SCAN can do is for the caller to ask them.
+ */
+#define CKPT_MECHANISM_SOFT_DIRTY	(1U << 0)	/* COLLECT */
+#define CKPT_MECHANISM_UFFD_WP		(1U << 1)	/* USERFAULTFD */
 
 /**
  * struct ckpt_info - ioctl(CKPT_IOC_INFO) on /dev/ckpt
@@ -166,10 +187,26 @@ struct ckpt_collect {
 };
 #define CKPT_IOC_COLLECT _IOWR(CKPT_IOC_TYPE, 0x10, struct ckpt_collect)
 
+/**
+ * struct ckpt_userfaultfd - ioctl(CKPT_IOC_USERFAULTFD) on a tracker
+ * @size: sizeof(struct ckpt_userfaultfd)
+ * @flags: must be 0
+ * @device_fd: /dev/userfaultfd, opened by the caller
+ * @out_fd: a userfaultfd of the tracker's address space, close-on-exec and non-blocking
+ */
+struct ckpt_userfaultfd {
+	__u32 size;
+	__u32 flags;
+	__s32 device_fd;
+	__s32 out_fd;
+};
+#define CKPT_IOC_USERFAULTFD _IOWR(CKPT_IOC_TYPE, 0x11, struct ckpt_userfaultfd)
+
 /* The layout is the same for every compiler and for 32-bit programs. */
 _Static_assert(sizeof(struct ckpt_info) == 48, "struct ckpt_info");
 _Static_assert(sizeof(struct ckpt_track) == 32, "struct ckpt_track");
 _Static_assert(sizeof(struct ckpt_region) == 24, "struct ckpt_region");
 _Static_assert(sizeof(struct ckpt_collect) == 64, "struct ckpt_collect");
+_Static_assert(sizeof(struct ckpt_userfaultfd) == 16, "struct ckpt_userfaultfd");
 
 #endif

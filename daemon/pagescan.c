@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "pagescan.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+#include <linux/ckpt.h>
+#include <linux/fs.h>
+
+#include "cleanup.h"
+#include "faults.h"
+
+#ifndef PAGEMAP_SCAN
+/* Headers before 6.7. */
+#define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
+#define PAGE_IS_WRITTEN		(1 << 1)
+#define PAGE_IS_FILE		(1 << 2)
+#define PAGE_IS_PRESENT		(1 << 3)
+#define PAGE_IS_SWAPPED		(1 << 4)
+#define PAGE_IS_PFNZERO		(1 << 5)
+#define PM_SCAN_WP_MATCHING	(1 << 0)
+#define PM_SCAN_CHECK_WPASYNC	(1 << 1)
+struct page_region {
+	__u64 start;
+	__u64 end;
+	__u64 categories;
+};
+struct pm_scan_arg {
+	__u64 size;
+	__u64 flags;
+	__u64 start;
+	__u64 end;
+	__u64 walk_end;
+	__u64 vec;
+	__u64 vec_len;
+	__u64 max_pages;
+	__u64 category_inverted;
+	__u64 category_mask;
+	__u64 category_anyof_mask;
+	__u64 return_mask;
+};
+#endif
+#ifndef PAGE_IS_SOFT_DIRTY
+#define PAGE_IS_SOFT_DIRTY	(1 << 7)	/* 6.8 */
+#endif
+
+/* An entry of /proc/PID/pagemap. */
+#define ENTRY_PRESENT		(UINT64_C(1) << 63)
+#define ENTRY_SWAPPED		(UINT64_C(1) << 62)
+#define ENTRY_FILE		(UINT64_C(1) << 61)	/* of a file, or shared */
+#define ENTRY_SOFT_DIRTY	(UINT64_C(1) << 55)
+#define READ_ENTRIES		4096
+#define VEC_REGIONS		1024
+
+int pagescan_open(pid_t pid)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	/*
+	 * Of a process without memory (a zombie) kernels give a file, and those before 6.15 crash in PAGEMAP_SCAN on it;
+	 * reading tells.
+	 */
+	if (!pagescan_alive(fd)) {
+		close(fd);
+		return -ESRCH;
+	}
+	return fd;
+}
+
+bool pagescan_alive(int pagemap)
+{
+	uint64_t entry;
+
+	return pread(pagemap, &entry, sizeof(entry), 0) == sizeof(entry);
+}
+
+/* ---- by reading ---- */
+
+static uint32_t entry_categories(uint64_t entry, enum pagescan what)
+{
+	if (entry & ENTRY_FILE || (what == PAGESCAN_SOFT_DIRTY && !(entry & ENTRY_SOFT_DIRTY)))
+		return 0;
+	if (entry & ENTRY_PRESENT)
+		return CKPT_PAGE_PRESENT;
+	return entry & ENTRY_SWAPPED ? CKPT_PAGE_SWAPPED : 0;
+}
+
+static int scan_by_reading(int pagemap, enum pagescan what, uint64_t start, uint64_t end, uint32_t categories,
+			   struct regions *regions)
+{
+	uint64_t entries[READ_ENTRIES];
+	uint32_t there;
+	ssize_t bytes;
+	int err = 0;
+
+	while (!err && start < end) {
+		size_t pages = (end - start) / PAGE_BYTES;
+
+		if (pages > READ_ENTRIES)
+			pages = READ_ENTRIES;
+		bytes = pread(pagemap, entries, pages * sizeof(*entries), start / PAGE_BYTES * sizeof(*entries));
+		if (bytes <= 0)
+			return bytes ? -errno : -ESRCH;
+		for (size_t i = 0; !err && i < bytes / sizeof(*entries); i++, start += PAGE_BYTES) {
+			there = entry_categories(entries[i], what);
+			if (there)
+				err = regions_add(regions, start, start + PAGE_BYTES, there | categories);
+		}
+	}
+	return err;
+}
+
+/* ---- by ioctl ---- */
+
+static struct pm_scan_arg scan_argument(enum pagescan what)
+{
+	struct pm_scan_arg argument = {
+		.size = sizeof(argument),
+		.category_inverted = PAGE_IS_FILE | PAGE_IS_PFNZERO,
+		.category_mask = PAGE_IS_FILE | PAGE_IS_PFNZERO,
+		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+		.return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+	};
+
+	if (what == PAGESCAN_SOFT_DIRTY)
+		argument.category_mask |= PAGE_IS_SOFT_DIRTY;
+	if (what == PAGESCAN_WRITTEN) {
+		argument.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC;
+		argument.category_mask |= PAGE_IS_WRITTEN;
+	}
+	return argument;
+}
+
+static int regions_add_all(struct regions *regions, const struct page_region *vec, long count, uint32_t categories)
+{
+	int err = 0;
+
+	for (long i = 0; !err && i < count; i++)
+		err = regions_add(regions, vec[i].start, vec[i].end, categories |
+				  (vec[i].categories & PAGE_IS_PRESENT ? CKPT_PAGE_PRESENT : CKPT_PAGE_SWAPPED));
+	return err;
+}
+
+static int scan_by_ioctl(int pagemap, enum pagescan what, uint64_t start, uint64_t end, uint32_t categories,
+			 struct regions *regions)
+{
+	struct pm_scan_arg argument = scan_argument(what);
+	struct page_region vec[VEC_REGIONS];
+	int err = fault("pagescan.no_ioctl");
+	long count;
+
+	while (!err && start < end) {
+		argument.start = start;
+		argument.end = end;
+		argument.vec = (uintptr_t)vec;
+		argument.vec_len = VEC_REGIONS;
+		count = ioctl(pagemap, PAGEMAP_SCAN, &argument);
+		if (count < 0)
+			return -errno;
+		err = regions_add_all(regions, vec, count, categories);
+		start = argument.walk_end;
+	}
+	return err;
+}
+
+int pagescan(int pagemap, enum pagescan what, uint64_t start, uint64_t end, uint32_t categories,
+	     struct regions *regions)
+{
+	const struct regions_mark mark = regions_mark(regions);
+	int err = scan_by_ioctl(pagemap, what, start, end, categories, regions);
+
+	/* ENOTTY, EINVAL: the kernel does not know the ioctl, or this category. EIO: the fault point. */
+	if (what != PAGESCAN_WRITTEN && (err == -ENOTTY || err == -EINVAL || err == -EIO)) {
+		regions_cut(regions, mark);
+		err = scan_by_reading(pagemap, what, start, end, categories, regions);
+	}
+	if (err)
+		regions_cut(regions, mark);
+	return err;
+}
+
+int pagescan_probe_ioctl(void)
+{
+	struct pm_scan_arg argument = scan_argument(PAGESCAN_WRITTEN);
+	cleanup_close int pagemap = pagescan_open(getpid());
+	int err = fault("pagescan.no_ioctl");
+
+	if (pagemap < 0)
+		return pagemap;
+	/* Nothing lies in the first page, so nothing is asked, but all flags are checked. */
+	argument.end = PAGE_BYTES;
+	return err ? err : ioctl(pagemap, PAGEMAP_SCAN, &argument) < 0 ? -errno : 0;
+}

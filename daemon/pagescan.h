@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the kernel's page map, /proc/PID/pagemap, says of a task's own pages: with ioctl(PAGEMAP_SCAN) where the kernel
+ * has it (6.7), else by reading 8 bytes for each page.  Pages that are a file's, or the kernel's zero page, are not the
+ * task's own; reading cannot tell the zero page.
+ */
+#ifndef CKPT_PAGESCAN_H
+#define CKPT_PAGESCAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "region.h"
+
+enum pagescan {
+	PAGESCAN_PRESENT,	/* what is in memory or in swap */
+	PAGESCAN_SOFT_DIRTY,	/* of it, what the kernel holds for written since clear_refs */
+	/*
+	 * Of it, what was written since the last such scan, and write-protects it in the same step. Only in mappings
+	 * that are registered with a userfaultfd that has WP_ASYNC, else -EPERM. Never what is not there: that would
+	 * plant markers, which CRIU takes for pages. Not by reading.
+	 */
+	PAGESCAN_WRITTEN,
+};
+
+/*
+ * The page map of the address space that the process has now, whatever it executes later: a descriptor or -errno.
+ * -ESRCH: it has none.
+ */
+int pagescan_open(pid_t pid);
+/* Does that address space still exist? */
+bool pagescan_alive(int pagemap);
+/*
+ * Appends the pages of [start, end) to the regions, with PRESENT or SWAPPED and the categories given.  On an error
+ * nothing is appended, but PAGESCAN_WRITTEN may have write-protected a part.
+ */
+int pagescan(int pagemap, enum pagescan what, uint64_t start, uint64_t end, uint32_t categories,
+	     struct regions *regions);
+/* Whether this kernel has the ioctl with write-protection; 0 or -errno. */
+int pagescan_probe_ioctl(void);
+
+#endif
