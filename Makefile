@@ -78,6 +78,28 @@ unit-tests: $(UNIT_TESTS)
 module:
 	$(Q)$(MAKE) --no-print-directory -C $(KDIR) M=$(CURDIR) modules
 
+# Without DKMS: for the kernel of KDIR only.
+module-install: RELEASE = $(firstword $(shell modinfo -F vermagic kmod/ckpt.ko))
+module-install:
+	install -D -m 644 kmod/ckpt.ko /lib/modules/$(RELEASE)/updates/ckpt.ko
+	depmod $(RELEASE)
+
+# What DKMS needs to build the module on each kernel that is installed later. With DESTDIR (packages) only the files.
+DKMS_FILES := Kbuild COPYING uapi/linux/ckpt.h kmod/Kbuild kmod/compat.h kmod/internal.h \
+	kmod/main.c kmod/device.c kmod/tables.c kmod/tracker.c kmod/uffd.c kmod/walk.c
+DKMS_SOURCE := $(DESTDIR)/usr/src/ckpt-$(VERSION)
+
+dkms-install:
+	$(if $(DESTDIR),,! dkms status ckpt/$(VERSION) | grep . || dkms remove ckpt/$(VERSION) --all)
+	rm -rf $(DKMS_SOURCE)
+	for file in $(DKMS_FILES); do install -D -m 644 $$file $(DKMS_SOURCE)/$$file || exit 1; done
+	sed -e 's/@VERSION@/$(VERSION)/' -e "s/@KERNELS@/$$(packaging/kernels)/" packaging/dkms.conf >$(DKMS_SOURCE)/dkms.conf
+	$(if $(DESTDIR),,dkms install ckpt/$(VERSION))
+
+dkms-uninstall:
+	dkms remove ckpt/$(VERSION) --all
+	rm -rf $(DKMS_SOURCE)
+
 check:
 	$(Q)selftests/check $(TESTS)
 
@@ -98,6 +120,6 @@ install: programs
 clean:
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all programs guest-tests unit-tests module check demo install clean
+.PHONY: all programs guest-tests unit-tests module module-install dkms-install dkms-uninstall check demo install clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -32,9 +32,10 @@ static bool may_track(struct task_struct *task, struct mm_struct *mm)
 	bool may;
 
 	rcu_read_lock();
-	may = ns_capable(__task_cred(task)->user_ns, CAP_SYS_PTRACE);
+	may = ns_capable(__task_cred(task)->user_ns, CAP_SYS_PTRACE) &&
+	      ns_capable(ckpt_program_user_ns(task, mm), CAP_SYS_PTRACE);
 	rcu_read_unlock();
-	return may && ns_capable(mm->user_ns, CAP_SYS_PTRACE);
+	return may;
 }
 
 static int trackers_add(struct ckpt_tracker *tracker)

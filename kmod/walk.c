@@ -15,7 +15,8 @@
  *    cleared before anything in the VMA is armed. It comes back by itself when the VMA grows or merges with a new one,
  *    therefore an armed entry is never trusted for its bit alone: written = soft-dirty or writable. In the tables of a
  *    VMA that had the flag again ("fresh" tables), permission may have been given, used, and taken away again: by
- *    mprotect, fork, NUMA scanning or swapping. If that can have happened, all of the table is written.
+ *    mprotect, fork, NUMA scanning. If that can have happened, all of the table is written. NUMA scanning does not need
+ *    the mmap lock for write, but it changes entries under their table's lock, and counts before it begins.
  * 2. mremap() of whole aligned tables moves the table, not its entries, and sets no bit. So the tracker remembers for
  *    each 2 MiB which table it armed there ("known" tables), and of no table two places. In a table that it did not
  *    arm, or armed elsewhere since, everything is written.
@@ -24,7 +25,12 @@
  *    from elsewhere. get_user_pages_fast() takes its reference and then looks at the entry again; here the entry
  *    changes first and the references are counted afterwards: one of the two sees the other.
  * 4. A migration entry becomes a writable entry again when migration ends, if it says so: it is left alone.
- * 5. Secondary MMUs (mmu notifiers), userfaultfd, hugetlb and shadow stacks: not tracked, always written.
+ * 5. The kernel makes some entries anew and forgets the bit: KSM, uprobes, swapoff (before 5.19), khugepaged when it
+ *    makes small huge pages of read-only memory (7.x), and a read fault of a swapped page after hole 1. Those are clean
+ *    for the CPU, while an armed entry has the CPU's dirty bit, or gets it. So what is clean is written. A page that
+ *    MADV_FREE gave back has to stay clean, and is reported each time. A swap slot has no such bit: where KSM is at
+ *    work, swapped is written.
+ * 6. Secondary MMUs (mmu notifiers), userfaultfd, hugetlb and shadow stacks: not tracked, always written.
  */
 #include <linux/bitmap.h>
 #include <linux/hugetlb.h>
@@ -45,8 +51,10 @@
 #define WORK_HUGE	16		/* a huge page */
 #define HUGE_BATCH	64		/* huge pages per lock of their table */
 
-/* In all entries that are present and not of PROT_NONE: what tells that the page was written. */
+/* In all entries that are present and not of PROT_NONE: what tells that the page was written; an armed one has none. */
 #define ENTRY_WRITTEN	(_PAGE_SOFT_DIRTY | _PAGE_RW)
+/* What an armed one has, see hole 5. */
+#define ENTRY_ARMED	CKPT_PAGE_DIRTY_READ_ONLY
 
 /* What is known of entries before looking at their bits. */
 enum trust {
@@ -69,6 +77,8 @@ struct walk {
 	struct vm_area_struct *vma;
 	enum vma_kind kind;
 	bool untracked;			/* the mm, or else the VMA */
+	bool arms;			/* the VMA */
+	bool merges;			/* KSM is at work in the mm */
 	u32 flags;
 	unsigned long origin;		/* where the ioctl began, or the series of them that covers a table */
 	unsigned long chunk;		/* 1 GiB (address >> PUD_SHIFT) that are below it are dealt with */
@@ -84,6 +94,7 @@ struct walk {
 	u64 room;			/* regions that the caller has left */
 	u32 count;
 	DECLARE_BITMAP(referenced, PTRS_PER_PTE); /* armed entries of pages with more references than one */
+	DECLARE_BITMAP(writable, PTRS_PER_PTE);	/* of those, the ones that were writable */
 	bool any_referenced;
 };
 
@@ -230,11 +241,20 @@ static void cover_begin(struct walk *walk)
 		cover->index = CKPT_COVER_NONE;
 }
 
-/* The walk is in the table at addr. What is armed here is not known elsewhere any more. */
+/* See hole 1. What may take write permission away unseen: held off by the mmap lock, or counted here before it acts. */
+static bool events_differ(const struct walk *walk, struct ckpt_events *events)
+{
+	*events = (struct ckpt_events){};
+	ckpt_events_read(walk->mm, events);
+	return memcmp(events, &walk->tracker->events, sizeof(*events));
+}
+
+/* The walk is in the table at addr, and has its lock. What is armed here is not known elsewhere any more. */
 static enum trust table_enter(struct walk *walk, unsigned long addr, u64 identity)
 {
 	struct ckpt_tracker *tracker = walk->tracker;
 	u64 *entry = walk->known + pmd_index(addr);
+	struct ckpt_events events;
 
 	if (walk->untracked) {
 		*entry = 0;
@@ -246,9 +266,9 @@ static enum trust table_enter(struct walk *walk, unsigned long addr, u64 identit
 		return TRUST_NOTHING;
 	}
 	if (!(*entry & CKPT_TABLE_FRESH))
-		return TRUST_BITS;
-	if ((*entry & CKPT_TABLE_STAMP_MASK) != tracker->stamp || !(walk->vma->vm_flags & VM_WRITE) ||
-	    walk->vma->vm_flags & VM_MERGEABLE)
+		return walk->merges ? TRUST_PRESENT_BITS : TRUST_BITS;
+	if ((*entry & CKPT_TABLE_STAMP_MASK) != tracker->stamp || !(walk->vma->vm_flags & VM_WRITE) || walk->merges ||
+	    events_differ(walk, &events))
 		return TRUST_NOTHING;
 	return TRUST_PRESENT_BITS;
 }
@@ -330,20 +350,18 @@ static void window_settle(struct walk *walk)
 			ckpt_vma_clear_soft_dirty(vma);
 }
 
-/* See hole 1. What may take write permission away unseen: held off by the mmap lock, or counted here before it acts. */
 static void window_read_events(struct walk *walk)
 {
 	struct ckpt_tracker *tracker = walk->tracker;
-	struct ckpt_events events = {};
+	struct ckpt_events events;
 
-	ckpt_events_read(walk->mm, &events);
-	if (memcmp(&events, &tracker->events, sizeof(events)) || ckpt_mm_swapped(walk->mm)) {
-		tracker->events = events;
-		if (tracker->stamp++ == CKPT_TABLE_STAMP_MASK) {
-			ckpt_tables_expire(&tracker->tables);
-			cover_break(tracker);
-			tracker->stamp = 1;
-		}
+	if (!events_differ(walk, &events))
+		return;
+	tracker->events = events;
+	if (tracker->stamp++ == CKPT_TABLE_STAMP_MASK) {
+		ckpt_tables_expire(&tracker->tables);
+		cover_break(tracker);
+		tracker->stamp = 1;
 	}
 }
 
@@ -367,13 +385,18 @@ static bool pfn_is_anon(unsigned long pfn)
 	return pfn_valid(pfn) && PageAnon(pfn_to_page(pfn));
 }
 
+static bool entry_is_armed(unsigned long entry)
+{
+	return (entry & (ENTRY_WRITTEN | ENTRY_ARMED)) == ENTRY_ARMED;
+}
+
 static u32 present_categories(const struct walk *walk, enum trust trust, pte_t pte)
 {
 	if (pte_special(pte))
 		return is_zero_pfn(pte_pfn(pte)) ? CKPT_PAGE_PRESENT | CKPT_PAGE_ZERO : 0;
 	if (walk->kind != VMA_ANON && !pfn_is_anon(pte_pfn(pte)))
 		return CKPT_PAGE_PRESENT | CKPT_PAGE_FILE;
-	return own_categories(trust, pte_soft_dirty(pte) || pte_write(pte), CKPT_PAGE_PRESENT);
+	return own_categories(trust, !entry_is_armed(pte_val(pte)), CKPT_PAGE_PRESENT);
 }
 
 static u32 absent_categories(enum trust trust, pte_t pte)
@@ -405,7 +428,7 @@ bool ckpt_page_referenced_elsewhere(struct page *head)
 		if (ckpt_page_in_swapcache(head))
 			expected += compound_nr(head);
 		/* Whoever took the page off the LRU list, or is about to put it there, has a reference. */
-		if (!PageLRU(head))
+		if (!ckpt_page_on_lru(head))
 			expected++;
 	}
 	return max(before, page_ref_count(head)) > expected;
@@ -414,10 +437,11 @@ bool ckpt_page_referenced_elsewhere(struct page *head)
 /* A call of its own would cost as much as the rest of it. */
 static __always_inline void pte_arm(pte_t *pte, pte_t old)
 {
+	bool keep_clean = !pte_dirty(old) && !ckpt_page_swapbacked(pfn_to_page(pte_pfn(old)));
 	pte_t new;
 
 	do {
-		new = pte_wrprotect(pte_clear_soft_dirty(old));
+		new = pte_wrprotect(pte_clear_soft_dirty(keep_clean ? old : pte_mkdirty(old)));
 	} while (!try_cmpxchg(&pte->pte, &old.pte, new.pte));
 }
 
@@ -430,12 +454,14 @@ static void pte_arm_swapped(pte_t *pte, pte_t old)
 	} while (!try_cmpxchg(&pte->pte, &old.pte, new.pte));
 }
 
-static void pte_disarm(pte_t *pte)
+static void pte_disarm(pte_t *pte, bool writable)
 {
 	pte_t old = READ_ONCE(*pte), new;
 
 	do {
 		new = pte_mksoft_dirty(old);
+		if (CKPT_COPIES_REFERENCED && writable)
+			new = pte_set_flags(new, _PAGE_RW);
 	} while (!try_cmpxchg(&pte->pte, &old.pte, new.pte));
 }
 
@@ -452,9 +478,10 @@ static void table_disarm_referenced(struct walk *walk, pte_t *table)
 			elsewhere = ckpt_page_referenced_elsewhere(head);
 		last = head;
 		if (elsewhere)
-			pte_disarm(table + i);
+			pte_disarm(table + i, test_bit(i, walk->writable));
 	}
 	bitmap_zero(walk->referenced, PTRS_PER_PTE);
+	bitmap_zero(walk->writable, PTRS_PER_PTE);
 	walk->any_referenced = false;
 }
 
@@ -462,11 +489,15 @@ static void table_disarm_referenced(struct walk *walk, pte_t *table)
  * See hole 3. Nearly every page has the one reference of this entry. To tell what others are takes longer and is done
  * when the table's entries are armed.
  */
-static __always_inline void entry_count_references(struct walk *walk, const pte_t *pte, unsigned long pfn)
+static __always_inline void entry_count_references(struct walk *walk, const pte_t *pte, unsigned long old)
 {
-	if (likely(page_ref_count(pfn_to_page(pfn)) == 1))
+	unsigned int index = ((unsigned long)pte & ~PAGE_MASK) / sizeof(*pte);
+
+	if (likely(page_ref_count(pfn_to_page((old & PTE_PFN_MASK) >> PAGE_SHIFT)) == 1))
 		return;
-	__set_bit(((unsigned long)pte & ~PAGE_MASK) / sizeof(*pte), walk->referenced);
+	__set_bit(index, walk->referenced);
+	if (old & _PAGE_RW)
+		__set_bit(index, walk->writable);
 	walk->any_referenced = true;
 }
 
@@ -478,10 +509,10 @@ static void entry_arm(struct walk *walk, pte_t *pte, pte_t old)
 			pte_arm_swapped(pte, old);
 		return;
 	}
-	if (pte_flags(old) & ENTRY_WRITTEN)
+	if (!entry_is_armed(pte_val(old)))
 		pte_arm(pte, old);
 	walk->flush |= pte_write(old);
-	entry_count_references(walk, pte, pte_pfn(old));
+	entry_count_references(walk, pte, pte_val(old));
 }
 
 /* One entry. False when there is no room to report it. */
@@ -498,15 +529,15 @@ static bool collect_entry(struct walk *walk, enum trust trust, pte_t *pte, unsig
 	if (!report(walk, addr, addr + PAGE_SIZE, categories))
 		return false;
 	/* Of what is not present only a swap slot can be armed. */
-	if ((categories & (CKPT_PAGE_WRITTEN | CKPT_PAGE_UNTRACKED)) == CKPT_PAGE_WRITTEN &&
+	if ((categories & (CKPT_PAGE_WRITTEN | CKPT_PAGE_UNTRACKED)) == CKPT_PAGE_WRITTEN && walk->arms &&
 	    (pte_present(old) || categories & CKPT_PAGE_SWAPPED))
 		entry_arm(walk, pte, old);
 	return true;
 }
 
 /*
- * How many entries from pte on need no further look, eight at a time: all empty, or all present and not written. Nearly
- * all entries of a big job are passed here.
+ * How many entries from pte on need no further look, eight at a time: all empty, or all present and armed. Nearly all
+ * entries of a big job are passed here.
  */
 static noinline unsigned long entries_pass(const pte_t *pte, unsigned long count)
 {
@@ -517,7 +548,7 @@ static noinline unsigned long entries_pass(const pte_t *pte, unsigned long count
 		a = READ_ONCE(entry[0]), b = READ_ONCE(entry[1]), c = READ_ONCE(entry[2]), d = READ_ONCE(entry[3]);
 		e = READ_ONCE(entry[4]), f = READ_ONCE(entry[5]), g = READ_ONCE(entry[6]), h = READ_ONCE(entry[7]);
 		any = a | b | c | d | e | f | g | h;
-		if (any && (any & ENTRY_WRITTEN || !(a & b & c & d & e & f & g & h & _PAGE_PRESENT)))
+		if (any && (any & ENTRY_WRITTEN || ~(a & b & c & d & e & f & g & h) & (_PAGE_PRESENT | ENTRY_ARMED)))
 			break;
 	}
 	return i;
@@ -538,10 +569,10 @@ static noinline unsigned long entries_arm(struct walk *walk, pte_t *pte, unsigne
 		old = READ_ONCE(pte[i].pte);
 		if (!entry_is_plain(old, which))
 			break;
-		if (old & ENTRY_WRITTEN)
+		if (!entry_is_armed(old))
 			pte_arm(pte + i, (pte_t){ .pte = old });
 		written |= old;
-		entry_count_references(walk, pte + i, (old & PTE_PFN_MASK) >> PAGE_SHIFT);
+		entry_count_references(walk, pte + i, old);
 	}
 	walk->flush |= !!(written & _PAGE_RW);
 	walk->work -= i * WORK_ARMED;
@@ -569,7 +600,7 @@ static unsigned long collect_plain(struct walk *walk, pte_t *pte, unsigned long 
 static unsigned long collect_entries(struct walk *walk, enum trust trust, pte_t *pte, unsigned long addr,
 				     unsigned long end)
 {
-	const bool plain = walk->kind == VMA_ANON && trust != TRUST_NEVER;
+	const bool plain = walk->kind == VMA_ANON && trust != TRUST_NEVER && walk->arms;
 	const bool pass = trust <= TRUST_PRESENT_BITS && !(walk->flags & CKPT_COLLECT_PRESENT);
 	const unsigned long which = trust <= TRUST_PRESENT_BITS ? ENTRY_WRITTEN : _PAGE_PRESENT;
 	unsigned long count, group;
@@ -592,6 +623,13 @@ static unsigned long collect_entries(struct walk *walk, enum trust trust, pte_t 
 }
 
 /* ---- tables ---- */
+
+static void walk_flush(struct walk *walk)
+{
+	if (walk->flush)
+		ckpt_flush_mm(walk->mm);
+	walk->flush = false;
+}
 
 /*
  * Tables are freed by RCU and their PMD entry is cleared under the table's lock or a lock that we would see changed,
@@ -617,6 +655,8 @@ static unsigned long collect_table(struct walk *walk, pmd_t *pmd, unsigned long 
 	table_leave(walk, addr, done, table_identity(table));
 	if (walk->any_referenced)
 		table_disarm_referenced(walk, (pte_t *)((unsigned long)pte & PAGE_MASK));
+	if (CKPT_COPIES_REFERENCED)
+		walk_flush(walk);
 unlock:
 	spin_unlock(lock);
 unlock_rcu:
@@ -631,24 +671,33 @@ static u32 huge_categories(const struct walk *walk, enum trust trust, pmd_t pmd)
 	if (!pfn_valid(pmd_pfn(pmd)))
 		return 0;
 	if (pfn_is_anon(pmd_pfn(pmd)))
-		return own_categories(trust, pmd_soft_dirty(pmd) || pmd_write(pmd), CKPT_PAGE_PRESENT | CKPT_PAGE_HUGE);
+		return own_categories(trust, !entry_is_armed(pmd_val(pmd)), CKPT_PAGE_PRESENT | CKPT_PAGE_HUGE);
 	return CKPT_PAGE_PRESENT | CKPT_PAGE_HUGE | (walk->kind == VMA_ANON ? CKPT_PAGE_ZERO : CKPT_PAGE_FILE);
+}
+
+static void huge_disarm(pmd_t *pmd, bool writable)
+{
+	pmd_t old = READ_ONCE(*pmd), new;
+
+	do {
+		new = pmd_mksoft_dirty(old);
+		if (CKPT_COPIES_REFERENCED && writable)
+			new = pmd_set_flags(new, _PAGE_RW);
+	} while (!try_cmpxchg(&pmd->pmd, &old.pmd, new.pmd));
 }
 
 static void huge_arm(struct walk *walk, pmd_t *pmd, pmd_t old)
 {
+	struct page *head = pfn_to_page(pmd_pfn(old));
+	bool keep_clean = !pmd_dirty(old) && !ckpt_page_swapbacked(head);
 	pmd_t new;
 
+	do {
+		new = pmd_wrprotect(pmd_clear_soft_dirty(keep_clean ? old : pmd_mkdirty(old)));
+	} while (!try_cmpxchg(&pmd->pmd, &old.pmd, new.pmd));
 	walk->flush |= pmd_write(old);
-	do {
-		new = pmd_wrprotect(pmd_clear_soft_dirty(old));
-	} while (!try_cmpxchg(&pmd->pmd, &old.pmd, new.pmd));
-	if (!ckpt_page_referenced_elsewhere(pfn_to_page(pmd_pfn(new))))
-		return;
-	old = new;
-	do {
-		new = pmd_mksoft_dirty(old);
-	} while (!try_cmpxchg(&pmd->pmd, &old.pmd, new.pmd));
+	if (ckpt_page_referenced_elsewhere(head))
+		huge_disarm(pmd, pmd_write(old));
 }
 
 /* One huge page. If only a part of it was asked for it is reported and not armed. */
@@ -659,8 +708,8 @@ static unsigned long collect_huge(struct walk *walk, pmd_t *pmd, pmd_t old, unsi
 
 	if (categories && !report(walk, addr, end, categories))
 		end = addr;
-	else if ((categories & (CKPT_PAGE_WRITTEN | CKPT_PAGE_UNTRACKED)) == CKPT_PAGE_WRITTEN && pmd_present(old) &&
-		 end - addr == PMD_SIZE)
+	else if ((categories & (CKPT_PAGE_WRITTEN | CKPT_PAGE_UNTRACKED)) == CKPT_PAGE_WRITTEN && walk->arms &&
+		 pmd_present(old) && end - addr == PMD_SIZE)
 		huge_arm(walk, pmd, old);
 	table_leave(walk, addr, end, identity);
 	return end;
@@ -669,12 +718,13 @@ static unsigned long collect_huge(struct walk *walk, pmd_t *pmd, pmd_t old, unsi
 /* How many huge pages from pmd on are known and were not written. */
 static unsigned long huges_pass(struct walk *walk, const pmd_t *pmd, unsigned long addr, unsigned long end)
 {
+	const unsigned long clean = _PAGE_PRESENT | _PAGE_PSE | ENTRY_ARMED;
 	const u64 expected = CKPT_TABLE_ENTRY(huge_identity(pmd), walk->tracker->stamp);
 	unsigned long i, count = addr & ~PMD_MASK ? 0 : (end - addr) >> PMD_SHIFT;
 	u64 *known = walk->known + pmd_index(addr);
 
 	for (i = 0; i < count; i++) {
-		if ((READ_ONCE(pmd[i].pmd) & (_PAGE_PRESENT | _PAGE_PSE | ENTRY_WRITTEN)) != (_PAGE_PRESENT | _PAGE_PSE) ||
+		if ((READ_ONCE(pmd[i].pmd) & (clean | ENTRY_WRITTEN)) != clean ||
 		    (known[i] ^ expected) & ~CKPT_TABLE_STAMP_MASK)
 			break;
 		known[i] = expected;
@@ -705,6 +755,8 @@ static unsigned long collect_huges(struct walk *walk, pmd_t *pmd, unsigned long 
 			break;
 		pmd++;
 	}
+	if (CKPT_COPIES_REFERENCED)
+		walk_flush(walk);
 	spin_unlock(lock);
 	return addr;
 }
@@ -806,6 +858,8 @@ static void walk_enter_vma(struct walk *walk, struct vm_area_struct *vma)
 	walk->vma = vma;
 	walk->kind = vma_kind(vma);
 	walk->untracked = mm_has_notifiers(walk->mm) || !vma_tracks(vma);
+	walk->arms = !CKPT_FORCED_WRITES_RACE || vma->vm_flags & VM_WRITE;
+	walk->merges = vma->vm_flags & VM_MERGEABLE || ckpt_mm_merges(walk->mm);
 	walk->next = max(walk->next, vma->vm_start);
 }
 
@@ -860,13 +914,6 @@ static int window_lock(struct walk *walk)
 	return 0;
 }
 
-static void walk_flush(struct walk *walk)
-{
-	if (walk->flush)
-		ckpt_flush_mm(walk->mm);
-	walk->flush = false;
-}
-
 static int window_collect(struct walk *walk)
 {
 	int err = window_lock(walk);
@@ -875,8 +922,6 @@ static int window_collect(struct walk *walk)
 		return err;
 	window_read_events(walk);
 	window_walk(walk);
-	if (CKPT_FLUSH_IN_WINDOW)
-		walk_flush(walk);
 	mmap_read_unlock(walk->mm);
 	return 0;
 }
@@ -916,7 +961,7 @@ static int walk_run(struct walk *walk, struct ckpt_collect *collect)
  * While an entry has lost write permission and the flush is still to come, tlb_flush_pending tells others that they
  * cannot rely on the entry: KSM and NUMA hinting ask for it, and whoever unmaps or protects meanwhile flushes all of the
  * mm. fork() does so in any case. Faults go on: a page that was writable is exclusive to the mm, so a write fault makes
- * its entry writable again and never copies it under a CPU with an old translation.
+ * its entry writable again and never copies it under a CPU with an old translation; but see CKPT_COPIES_REFERENCED.
  */
 int ckpt_walk(struct ckpt_tracker *tracker, struct mm_struct *mm, struct ckpt_collect *collect)
 {

@@ -208,6 +208,19 @@ static void event_pageout(unsigned int *seed, int slot)
 	madvise(slot_address(slot), HUGE_BYTES, MADV_PAGEOUT);
 }
 
+/* Pages in a pipe have references from elsewhere. */
+static void event_splice(unsigned int *seed, int slot)
+{
+	static char drain[16 * PAGE];
+	static int pipes[2] = { -1, -1 };
+	struct iovec iov = { slot_address(slot) + rand_r(seed) % 1000 * PAGE, sizeof(drain) };
+
+	require(pipes[0] >= 0 || pipe2(pipes, O_NONBLOCK) == 0);
+	while (read(pipes[0], drain, sizeof(drain)) > 0)
+		;
+	vmsplice(pipes[1], &iov, 1, SPLICE_F_NONBLOCK);
+}
+
 static void event_read(unsigned int *seed, int slot)
 {
 	if (control->used[slot])
@@ -229,6 +242,7 @@ static const struct event {
 	{ 'c', false, event_collapse },
 	{ 'o', false, event_pageout },
 	{ 'r', true, event_read },
+	{ 's', false, event_splice },
 };
 
 static void event_run(unsigned int *seed)

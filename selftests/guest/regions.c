@@ -5,6 +5,7 @@
  */
 #include <sys/eventfd.h>
 #include <sys/uio.h>
+#include <linux/kernel-page-flags.h>
 #include <linux/userfaultfd.h>
 
 #include "guest.h"
@@ -184,6 +185,14 @@ static bool reports(struct mapping map, size_t page)
 	return false;
 }
 
+/* Does nothing without swap. */
+static void swap_out_and_in(struct mapping map)
+{
+	require(madvise(map.start, map.pages * PAGE, MADV_PAGEOUT) == 0);
+	for (size_t page = 0; page < map.pages; page++)
+		read_page(map, page);
+}
+
 /*
  * In a VMA that grew, mprotect() gives write permission back without a fault, so a write leaves no soft-dirty bit: only
  * the permission tells, and after it was taken away again, nothing.
@@ -196,7 +205,7 @@ static void written_without_fault(void)
 
 	for (size_t page = 0; page < map.pages; page++)
 		write_page(map, page);
-	for (int round = 0; round < 3; round++) {
+	for (int round = 0; round < 4; round++) {
 		require(reports(map, 5) || round);
 		require(!reports(map, 5));
 		map_at(map.start + (1 + round) * bytes, 512, MAP_PRIVATE | MAP_ANONYMOUS, -1);
@@ -208,11 +217,13 @@ static void written_without_fault(void)
 			_exit(0);
 		if (round == 1)
 			require(mprotect(map.start, bytes, PROT_READ) == 0);
+		if (round == 3)
+			swap_out_and_in(map);
 		require(reports(map, 5));
 		require(round != 2 || waitpid(pid, NULL, 0) == pid);
 		require(mprotect(map.start, bytes, PROT_READ | PROT_WRITE) == 0);
 	}
-	require(munmap(map.start, 4 * bytes) == 0);
+	require(munmap(map.start, 5 * bytes) == 0);
 }
 
 static void private_file(void)
@@ -354,7 +365,7 @@ static void user_fault(void)
 	unmap(map);
 }
 
-/* A page in a pipe has a reference that could be I/O. */
+/* A page in a pipe has a reference that could be I/O. Collecting must not part the page from it. */
 static void referenced(void)
 {
 	struct mapping map = map_anon(8);
@@ -367,7 +378,9 @@ static void referenced(void)
 	require(vmsplice(pipes[1], &iov, 1, 0) == PAGE);
 	expect_written(map, "2-3 wp");
 	expect_written(map, "2-3 wp");
+	write_page(map, 2);
 	require(read(pipes[0], drain, PAGE) == PAGE);
+	require(memcmp(drain, map.start + 2 * PAGE, PAGE) == 0);
 	expect_written(map, "2-3 wp");
 	expect_written(map, "");
 	close(pipes[0]);
@@ -417,9 +430,101 @@ static void swapped(void)
 	require(region.categories == (CKPT_PAGE_SWAPPED | CKPT_PAGE_WRITTEN));
 	expect_present(map, "3-4 s");
 	read_page(map, 3);
+	expect_present(map, "3-4 wp");
 	expect_present(map, "3-4 p");
 	write_page(map, 3);
 	expect_written(map, "3-4 wp");
+	unmap(map);
+}
+
+static bool file_write(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+	bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+	close(fd);
+	return written;
+}
+
+static uint64_t file_number(const char *path, off_t offset)
+{
+	int fd = open(path, O_RDONLY);
+	uint64_t number;
+
+	require(pread(fd, &number, sizeof(number), offset) == sizeof(number));
+	close(fd);
+	return number;
+}
+
+/* A KPF_* flag of the page in memory there. */
+static bool page_is(struct mapping map, size_t page, int flag)
+{
+	uint64_t entry = file_number("/proc/self/pagemap", ((uintptr_t)map.start / PAGE + page) * 8);
+
+	return entry >> 63 && file_number("/proc/kpageflags", (entry & ((1ull << 55) - 1)) * 8) >> flag & 1;
+}
+
+#define KSM "/sys/kernel/mm/ksm/"
+
+/* KSM replaces pages and forgets the soft-dirty bit. */
+static void merged(void)
+{
+	struct mapping map = map_anon(8);
+
+	write_page(map, 1);
+	write_page(map, 2);
+	expect_written(map, "1-3 wp");
+	memset(map.start + PAGE, 42, 2 * PAGE);
+	require(madvise(map.start, map.pages * PAGE, MADV_MERGEABLE) == 0);
+	require(file_write(KSM "sleep_millisecs", "1") && file_write(KSM "pages_to_scan", "10000"));
+	require(file_write(KSM "run", "1"));
+	while (!page_is(map, 1, KPF_KSM) || !page_is(map, 2, KPF_KSM))
+		usleep(1000);
+	require(file_write(KSM "run", "0"));
+	expect_written(map, "1-3 wp");
+	expect_written(map, "");
+	write_page(map, 1);
+	expect_written(map, "1-2 wp");
+	require(madvise(map.start, map.pages * PAGE, MADV_UNMERGEABLE) == 0);
+	expect_written(map, "2-3 wp");
+	unmap(map);
+}
+
+#define THP "/sys/kernel/mm/transparent_hugepage/"
+#define THP_SMALL THP "hugepages-64kB/"
+
+static unsigned long khugepaged_scans(void)
+{
+	FILE *file = fopen(THP "khugepaged/full_scans", "r");
+	unsigned long scans;
+
+	require(fscanf(file, "%lu", &scans) == 1);
+	fclose(file);
+	return scans;
+}
+
+/* So does khugepaged, in memory that is read-only, where it makes huge pages smaller than a table. */
+static void collapsed_small(void)
+{
+	struct mapping map = map_at((char *)0x320000000000ul, 512, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	unsigned long scans;
+
+	for (size_t page = 0; page < map.pages; page++)
+		write_page(map, page);
+	expect_written(map, "0-512 wp");
+	write_page(map, 5);
+	require(mprotect(map.start, map.pages * PAGE, PROT_READ) == 0);
+	require(file_write(THP "khugepaged/scan_sleep_millisecs", "1"));
+	if (access(THP_SMALL "stats/collapse_alloc", F_OK) || !file_write(THP "hugepages-2048kB/enabled", "never") ||
+	    !file_write(THP_SMALL "enabled", "always"))
+		puts("khugepaged makes no small huge pages: collapsed_small skipped");
+	require(madvise(map.start, map.pages * PAGE, MADV_HUGEPAGE) == 0);
+	scans = khugepaged_scans();
+	while (!page_is(map, 5, KPF_COMPOUND_TAIL) && khugepaged_scans() < scans + 3)
+		usleep(1000);
+	require(reports(map, 5));
+	file_write(THP_SMALL "enabled", "inherit");
+	file_write(THP "hugepages-2048kB/enabled", "inherit");
 	unmap(map);
 }
 
@@ -502,6 +607,8 @@ int main(void)
 	referenced();
 	after_fork();
 	swapped();
+	merged();
+	collapsed_small();
 	small_vector();
 	whole_address_space();
 	bad_vector();

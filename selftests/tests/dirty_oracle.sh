@@ -8,7 +8,7 @@ tests=$(dirname "$0")
 modprobe ckpt
 seed=$(date +%s)
 echo "seed $seed"
-for events in '' d u m p w wu f fwu c dumpwfcor; do
+for events in '' d u m p w wu f fwu c s dumpwfcors; do
 	"$tests/dirty_oracle" -n 48 -s "$seed" -e "$events"
 done
 "$tests/dirty_oracle" -n 240 -s "$seed"
