@@ -86,7 +86,7 @@ module-install:
 
 # What DKMS needs to build the module on each kernel that is installed later. With DESTDIR (packages) only the files.
 DKMS_FILES := Kbuild COPYING uapi/linux/ckpt.h kmod/Kbuild kmod/compat.h kmod/internal.h \
-	kmod/main.c kmod/device.c kmod/referenced.c kmod/tables.c kmod/tracker.c kmod/uffd.c kmod/walk.c kmod/watch.c
+	$(patsubst %.o,kmod/%.c,$(shell sed -n 's/^ckpt-y := //p' kmod/Kbuild))
 DKMS_SOURCE := $(DESTDIR)/usr/src/ckpt-$(VERSION)
 
 dkms-install:
