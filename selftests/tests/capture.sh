@@ -59,7 +59,7 @@ not_captured() {
 	kill_job
 	job_start
 	run_ends 1
-	grep -q "is not what was written\|File exists" err
+	grep -q "is not what was written\|FileExistsError\|FileNotFoundError" err
 }
 
 moved() {
