@@ -489,14 +489,15 @@ static void table_disarm_referenced(struct walk *walk, pte_t *table)
  * See hole 3. Nearly every page has the one reference of this entry. To tell what others are takes longer and is done
  * when the table's entries are armed.
  */
-static __always_inline void entry_count_references(struct walk *walk, const pte_t *pte, unsigned long old)
+static __always_inline void entry_count_references(struct walk *walk, const pte_t *pte, unsigned long pfn,
+						   bool writable)
 {
 	unsigned int index = ((unsigned long)pte & ~PAGE_MASK) / sizeof(*pte);
 
-	if (likely(page_ref_count(pfn_to_page((old & PTE_PFN_MASK) >> PAGE_SHIFT)) == 1))
+	if (likely(page_ref_count(pfn_to_page(pfn)) == 1))
 		return;
 	__set_bit(index, walk->referenced);
-	if (old & _PAGE_RW)
+	if (writable)
 		__set_bit(index, walk->writable);
 	walk->any_referenced = true;
 }
@@ -512,7 +513,7 @@ static void entry_arm(struct walk *walk, pte_t *pte, pte_t old)
 	if (!entry_is_armed(pte_val(old)))
 		pte_arm(pte, old);
 	walk->flush |= pte_write(old);
-	entry_count_references(walk, pte, pte_val(old));
+	entry_count_references(walk, pte, pte_pfn(old), pte_write(old));
 }
 
 /* One entry. False when there is no room to report it. */
@@ -572,7 +573,8 @@ static noinline unsigned long entries_arm(struct walk *walk, pte_t *pte, unsigne
 		if (!entry_is_armed(old))
 			pte_arm(pte + i, (pte_t){ .pte = old });
 		written |= old;
-		entry_count_references(walk, pte + i, old);
+		/* Only in entries of PROT_NONE, which are not plain, is the frame's number inverted. */
+		entry_count_references(walk, pte + i, (old & PTE_PFN_MASK) >> PAGE_SHIFT, old & _PAGE_RW);
 	}
 	walk->flush |= !!(written & _PAGE_RW);
 	walk->work -= i * WORK_ARMED;

@@ -154,6 +154,22 @@ static void protection(void)
 }
 
 /* VM_SOFTDIRTY comes back when a VMA grows; what lies in it is then not written. */
+/* Pages that are written and armed where nothing is permitted: their entries hold the frame's number inverted. */
+static void forbidden(void)
+{
+	struct mapping map = map_anon(16);
+
+	for (size_t page = 0; page < 16; page++)
+		write_page(map, page);
+	require(mprotect(map.start, 16 * PAGE, PROT_NONE) == 0);
+	expect_present(map, "0-16 wp");
+	expect_present(map, "0-16 p");
+	require(mprotect(map.start, 16 * PAGE, PROT_READ | PROT_WRITE) == 0);
+	write_page(map, 3);
+	expect_written(map, "3-4 wp");
+	unmap(map);
+}
+
 static void growing(void)
 {
 	struct mapping map = map_anon(512), more = map;
@@ -596,6 +612,7 @@ int main(void)
 	tracker = tracker_of(getpid());
 	anonymous();
 	protection();
+	forbidden();
 	growing();
 	written_without_fault();
 	private_file();
