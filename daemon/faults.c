@@ -28,10 +28,14 @@ static const char *const points[] = {
 	"packer.write",
 	"packer.short_write",
 	"packer.thread",
+	"packer.truncate",
+	"packer.read",
 	"packer.no_uring",
+	"packer.no_direct",
 	"manifest.publish",
 	"manifest.published",
 	"seal.no_aes",
+	"seal.no_ipsec_mb",
 };
 
 static const struct {

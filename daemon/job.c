@@ -133,6 +133,7 @@ void job_want_final(struct job *job, int64_t deadline_ms)
 	if (!job->want_final || deadline_ms < job->deadline_ms)
 		job->deadline_ms = deadline_ms;
 	pthread_mutex_unlock(&job->lock);
+	limits_lift(&job->limits);
 	job_want(job, &job->want_final);
 }
 
@@ -221,6 +222,10 @@ static int prepare(struct job *job, struct problem *problem)
 {
 	job->reader.stopped = job_pass_stopped;
 	job->reader.stopped_arg = job;
+	job->limits.io_bytes_per_s = job->class->io_limit;
+	job->limits.threads = job->class->cpu_limit;
+	if (job->class->io_limit || job->class->cpu_limit)
+		job->reader.limits = &job->limits;
 	job->reader.tasks.mechanism = tracker_choose(job->class->mechanism, problem);
 	if (!job->reader.tasks.mechanism)
 		return -ENOTSUP;

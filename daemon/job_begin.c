@@ -44,8 +44,9 @@ static int open_store(struct job *job, struct problem *problem)
 {
 	struct store_options options = {
 		.directory = job->class->store,
-		.cluster_key = job->setup->cluster_key,
+		.keys = &job->setup->keys,
 		.compress = job->class->compress,
+		.seal = job->class->seal,
 		.buffer_bytes = job->class->buffer_memory,
 	};
 	int ret = store_identity(job, &options, problem);

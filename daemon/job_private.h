@@ -41,6 +41,7 @@ struct job {
 	int wake_fd;
 	struct launch launch;
 	struct reader reader;
+	struct limits limits;           /* of epochs; lifted by other threads */
 	struct criu_job criu;
 	json_t *facts;
 	uint64_t sequence;              /* of the last checkpoint in this term */

@@ -4,12 +4,15 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
 #include <time.h>
 
+#include "cleanup.h"
 #include "log.h"
+#include "processors.h"
+#include "thin.h"
 
-#define WINDOW_BYTES (1u << 20)
+/* Between questions whether to go on. */
+#define PIECE_BYTES (16u << 20)
 
 int64_t clock_ms(void)
 {
@@ -21,10 +24,9 @@ int64_t clock_ms(void)
 
 int reader_init(struct reader *reader, struct problem *problem)
 {
-	reader->window = malloc(WINDOW_BYTES);
 	if (!reader->map)
 		reader->map = pagemap_create();
-	if (!reader->window || !reader->map)
+	if (!reader->map)
 		return problem_set(problem, ENOMEM, "out of memory");
 	return 0;
 }
@@ -32,122 +34,245 @@ int reader_init(struct reader *reader, struct problem *problem)
 void reader_free(struct reader *reader)
 {
 	tasks_free(&reader->tasks);
-	free(reader->window);
-	reader->window = NULL;
 	if (reader->map)
 		pagemap_destroy(reader->map);
 	reader->map = NULL;
 }
 
-static int pack_window(struct reader *reader, struct packer *packer, struct space *space,
-		       uint64_t start, size_t bytes, struct problem *problem)
-{
-	int ret = 0;
+/* One way through the memory of all tasks. */
+struct passage {
+	struct reader *reader;
+	struct packer *packer;   /* NULL: only when there is no memory for another one */
+	bool epoch;
+	struct pass_stats *stats;
+	struct problem *problem;
+};
 
-	for (size_t offset = 0; offset < bytes && ret == 0; offset += PAGE_BYTES)
-		ret = packer_page(packer, space, start + offset, reader->window + offset, problem);
+static void stats_add(struct packer_stats *sum, const struct packer_stats *more)
+{
+	sum->pages += more->pages;
+	sum->pages_zero += more->pages_zero;
+	sum->pages_same += more->pages_same;
+	sum->pages_packed += more->pages_packed;
+	sum->bytes_written += more->bytes_written;
+	sum->cpu_us += more->cpu_us;
+	sum->busy_us += more->busy_us;
+}
+
+static int passage_begin_segment(struct passage *passage)
+{
+	struct reader *reader = passage->reader;
+	int ret = packer_create(&passage->packer, reader->store, &reader->term, reader->map,
+				passage->problem);
+
+	if (ret)
+		passage->packer = NULL;
+	else
+		packer_limit(passage->packer, reader->limits);
 	return ret;
 }
 
-int reader_read(struct reader *reader, struct packer *packer, const struct task *task,
-		struct space *space, uint64_t start, uint64_t end, struct problem *problem)
+static int passage_end_segment(struct passage *passage)
 {
-	while (start < end) {
-		size_t want = end - start < WINDOW_BYTES ? end - start : WINDOW_BYTES;
-		struct iovec local = { reader->window, want };
-		struct iovec remote = { (void *)start, want };
-		ssize_t got = process_vm_readv(task->pid, &local, 1, &remote, 1, 0);
-		int ret;
+	struct packer_stats packed;
+	int ret = packer_commit(passage->packer, &packed, passage->problem);
 
-		if (got < 0 && errno == ESRCH)
-			return -ESRCH;
-		if (got < 0 && errno != EFAULT)
-			return problem_set(problem, errno, "cannot read the memory of process %d: %s",
-					   task->pid, strerror(errno));
-		got = got < 0 ? 0 : got - got % PAGE_BYTES;
-		ret = pack_window(reader, packer, space, start, (size_t)got, problem);
-		if (ret)
-			return ret;
-		start += (uint64_t)got;
-		if ((size_t)got < want) {
-			/* Unmapped since it was reported: held no longer, whatever was held. */
-			space_forget(space, start, start + PAGE_BYTES);
-			start += PAGE_BYTES;
-		}
-	}
+	if (ret)
+		return ret;
+	passage->packer = NULL;
+	stats_add(&passage->stats->packed, &packed);
 	return 0;
 }
 
-static int pass_task(struct reader *reader, struct packer *packer, struct task *task,
-		     struct pass_stats *stats, struct problem *problem)
+/*
+ * A segment goes only as a whole, so none of an epoch's is much more than a 16th of the job's memory.
+ * Those that are done are of use even if a later one fails.
+ */
+static int passage_divide(struct passage *passage)
 {
-	struct space *space = pagemap_space(reader->map, SPACE_TASK, (uint64_t)task->inner_pid);
+	struct reader *reader = passage->reader;
+	uint64_t bytes = pagemap_pages(reader->map) * PAGE_BYTES / 16;
+	int ret;
+
+	if (bytes < store_segment_bytes(reader->store))
+		bytes = store_segment_bytes(reader->store);
+	if (!passage->epoch || packer_pages(passage->packer) * PAGE_BYTES < bytes)
+		return 0;
+	ret = packer_wait(passage->packer, passage->problem);
+	if (!ret)
+		ret = passage_end_segment(passage);
+	return ret ? ret : passage_begin_segment(passage);
+}
+
+/* In pieces, so that nobody waits long for a pass that is not wanted any more. */
+static int read_region(struct passage *passage, struct packer_source *source,
+		       const struct region *region)
+{
+	struct reader *reader = passage->reader;
+	uint64_t start, end;
+	int ret = 0;
+
+	for (start = region->start; start < region->end && ret == 0; start = end) {
+		end = region->end - start > PIECE_BYTES ? start + PIECE_BYTES : region->end;
+		ret = packer_read(passage->packer, source, start, end, passage->problem);
+		if (ret == 0 && reader->stopped && reader->stopped(reader->stopped_arg))
+			ret = problem_set(passage->problem, ECANCELED, "the job has ended");
+		if (ret == 0)
+			ret = passage_divide(passage);
+	}
+	return ret;
+}
+
+static int read_regions(struct passage *passage, struct packer_source *source,
+			const struct regions *regions)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < regions->count && ret == 0; i++)
+		ret = read_region(passage, source, &regions->list[i]);
+	return ret;
+}
+
+static int add_thin(struct passage *passage, const struct space *space, struct regions *regions)
+{
+	uint64_t dirty = regions_pages(regions);
+	int err = thin_regions(space, regions);
+
+	if (!err)
+		err = regions_normalise(regions);
+	if (err)
+		return problem_set(passage->problem, -err, "out of memory");
+	passage->stats->pages_thin += regions_pages(regions) - dirty;
+	return 0;
+}
+
+static int pass_task(struct passage *passage, struct task *task, struct packer_source *source)
+{
 	struct regions regions = { 0 };
 	bool full = false;
 	int ret;
 
-	if (!space)
-		return problem_set(problem, ENOMEM, "out of memory");
-	ret = tracker_collect(task->tracker, &regions, &full, problem);
+	source->pid = task->pid;
+	source->space = pagemap_space(passage->reader->map, SPACE_TASK, (uint64_t)task->inner_pid);
+	if (!source->space)
+		return problem_set(passage->problem, ENOMEM, "out of memory");
+	ret = tracker_collect(task->tracker, &regions, &full, passage->problem);
 	if (ret == 0 && full) {
-		space_retain(space, &regions);
-		stats->full++;
+		space_retain(source->space, &regions);
+		passage->stats->full++;
 	}
-	stats->pages_dirty += regions_pages(&regions);
-	for (size_t i = 0; i < regions.count && ret == 0; i++) {
-		ret = reader_read(reader, packer, task, space, regions.list[i].start,
-				  regions.list[i].end, problem);
-		if (ret == 0 && reader->stopped && reader->stopped(reader->stopped_arg))
-			ret = problem_set(problem, ECANCELED, "the job has ended");
-	}
+	passage->stats->pages_dirty += regions_pages(&regions);
+	if (ret == 0 && passage->epoch)
+		ret = add_thin(passage, source->space, &regions);
+	if (ret == 0)
+		ret = read_regions(passage, source, &regions);
 	regions_free(&regions);
 	if (ret == -ESRCH) {
-		/* It ended, or has become another program: what was held of it is of no use. */
-		space_forget(space, 0, UINT64_MAX & ~(uint64_t)(PAGE_BYTES - 1));
-		tracker_close(task->tracker);
-		task->tracker = NULL;
-		task->start_time = 0; /* if the process is still there, it is found as a new one */
-		return 0;
+		source->gone = true;
+		ret = 0;
 	}
+	return ret;
+}
+
+/* It ended, or has become another program: what was held of it is of no use. */
+static void forget_task(struct task *task, const struct packer_source *source)
+{
+	space_forget(source->space, 0, UINT64_MAX & ~(uint64_t)(PAGE_BYTES - 1));
+	tracker_close(task->tracker);
+	task->tracker = NULL;
+	task->start_time = 0; /* if the process is still there, it is found as a new one */
+}
+
+static int pass_tasks(struct passage *passage, struct packer_source *sources)
+{
+	struct tasks *tasks = &passage->reader->tasks;
+	struct problem unheard;
+	int ret = 0, waited = 0;
+
+	for (size_t i = 0; i < tasks->count && ret == 0; i++) {
+		struct task *task = &tasks->list[i];
+
+		passage->stats->tasks++;
+		if (task->tracker)
+			ret = pass_task(passage, task, &sources[i]);
+		else
+			pagemap_forget_space(passage->reader->map, SPACE_TASK, (uint64_t)task->inner_pid);
+	}
+	if (passage->packer)
+		waited = packer_wait(passage->packer, ret ? &unheard : passage->problem);
+	for (size_t i = 0; i < tasks->count; i++)
+		if (sources[i].gone)
+			forget_task(&tasks->list[i], &sources[i]);
+	return ret ? ret : waited;
+}
+
+static int pass(struct passage *passage)
+{
+	cleanup_free struct packer_source *sources = NULL;
+	struct reader *reader = passage->reader;
+	int64_t begin = clock_ms();
+	int ret = tasks_update(&reader->tasks, reader->cgroup, reader->map, passage->problem);
+
+	if (ret == 0) {
+		sources = calloc(reader->tasks.count + 1, sizeof(*sources));
+		ret = sources ? pass_tasks(passage, sources)
+			      : problem_set(passage->problem, ENOMEM, "out of memory");
+	}
+	passage->stats->ms = clock_ms() - begin;
 	return ret;
 }
 
 int reader_pass(struct reader *reader, struct packer *packer, struct pass_stats *stats,
 		struct problem *problem)
 {
-	int64_t begin = clock_ms();
-	int ret = tasks_update(&reader->tasks, reader->cgroup, reader->map, problem);
+	struct passage passage = { .reader = reader, .packer = packer, .stats = stats,
+				   .problem = problem };
 
-	memset(stats, 0, sizeof(*stats));
-	for (size_t i = 0; i < reader->tasks.count && ret == 0; i++) {
-		struct task *task = &reader->tasks.list[i];
+	*stats = (struct pass_stats){ 0 };
+	return pass(&passage);
+}
 
-		stats->tasks++;
-		if (task->tracker)
-			ret = pass_task(reader, packer, task, stats, problem);
-		else
-			pagemap_forget_space(reader->map, SPACE_TASK, (uint64_t)task->inner_pid);
-	}
-	stats->ms = clock_ms() - begin;
-	return ret;
+/* The store's part and the threads' part of the time, if nothing had held them back. */
+static int64_t full_speed_ms(const struct reader *reader, const struct pass_stats *stats)
+{
+	uint64_t store_ms = stats->packed.busy_us / 1000;
+	uint64_t threads_ms = stats->packed.cpu_us / 1000 / processors(PROCESSORS_MAX);
+	uint64_t ms = store_ms > threads_ms ? store_ms : threads_ms;
+
+	return reader->limits && ms < (uint64_t)stats->ms ? (int64_t)ms : stats->ms;
+}
+
+static void mark_thin(struct reader *reader)
+{
+	enum thin_time when = reader->cleans == READER_CLEANS ? THIN_BETWEEN_CHECKPOINTS :
+								THIN_BEFORE_CHECKPOINT;
+
+	if (reader->cleans == READER_KEEPS)
+		thin_unmark(reader->map);
+	else if (thin_mark(reader->map, when))
+		log_warn("no memory to see which segments are thin: their space is used for longer");
 }
 
 int reader_epoch(struct reader *reader, struct pass_stats *stats, struct problem *problem)
 {
-	struct packer *packer;
+	struct passage passage = { .reader = reader, .epoch = true, .stats = stats,
+				   .problem = problem };
 	int64_t begin = clock_ms();
-	int ret = packer_create(&packer, reader->store, &reader->term, reader->map, problem);
+	int ret;
 
+	*stats = (struct pass_stats){ 0 };
+	ret = passage_begin_segment(&passage);
 	if (ret)
 		return ret;
-	ret = reader_pass(reader, packer, stats, problem);
+	mark_thin(reader);
+	ret = pass(&passage);
 	if (ret == 0)
-		ret = packer_commit(packer, &stats->packed, problem);
-	if (ret) {
-		packer_abort(packer);
-		if (ret != -ECANCELED)
-			tasks_restart_tracking(&reader->tasks);
-	}
+		ret = passage_end_segment(&passage);
+	if (passage.packer)
+		packer_abort(passage.packer);
+	if (ret && ret != -ECANCELED)
+		tasks_restart_tracking(&reader->tasks);
 	stats->ms = clock_ms() - begin;
+	stats->full_speed_ms = full_speed_ms(reader, stats);
 	return ret;
 }

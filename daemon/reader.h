@@ -6,6 +6,8 @@
  *   read      process_vm_readv, after the collect: a page that changes meanwhile is dirty again
  *   pack      zero? same? compress, seal, write
  *
+ * The reader collects, task after task; the packer's threads read and pack meanwhile.
+ *
  * If a pass fails, continuity is lost: the next collect of every task is full, and content hashes
  * keep what did not change off the network.
  */
@@ -30,15 +32,19 @@ struct reader {
 	/* Asked between windows of a long pass; true: stop, the job is gone. */
 	bool (*stopped)(void *arg);
 	void *stopped_arg;
-	uint8_t *window;        /* the reader's buffer */
+	const struct limits *limits; /* while the job runs; NULL: none */
+	/* Whether epochs stream again what lies in thin segments (thin.h). */
+	enum { READER_KEEPS, READER_CLEANS, READER_CLEANS_FOR_CHECKPOINT } cleans;
 };
 
 struct pass_stats {
 	struct packer_stats packed;
 	uint64_t pages_dirty;   /* reported by the trackers */
+	uint64_t pages_thin;    /* read besides, because of where they lie */
 	unsigned int full;      /* tasks whose collect was full */
 	unsigned int tasks;
 	int64_t ms;
+	int64_t full_speed_ms;  /* about what an epoch would have taken without limits */
 };
 
 int reader_init(struct reader *reader, struct problem *problem);
@@ -47,12 +53,8 @@ void reader_free(struct reader *reader);
 /* Collects all tasks and packs what they wrote. -ECANCELED: stopped. */
 int reader_pass(struct reader *reader, struct packer *packer, struct pass_stats *stats,
 		struct problem *problem);
-/* One epoch: a pass of its own segment, durable when it returns 0. */
+/* One epoch: a pass with segments of its own, durable when it returns 0. */
 int reader_epoch(struct reader *reader, struct pass_stats *stats, struct problem *problem);
-/* Reads one page range of a task and packs it. */
-int reader_read(struct reader *reader, struct packer *packer, const struct task *task,
-		struct space *space, uint64_t start, uint64_t end, struct problem *problem);
-
 int64_t clock_ms(void); /* CLOCK_BOOTTIME */
 
 #endif
