@@ -14,7 +14,7 @@ say = $(if $(filter 1,$(V)),,@printf '  %-8s %s\n' $(1) $(2))
 CC ?= gcc
 CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Wstrict-prototypes -Wmissing-prototypes -Wshadow -Wformat=2 -Wvla -Wno-unused-parameter
-LIBS := liburing libcurl jansson libxxhash libzstd liblz4 libsodium libsystemd
+LIBS := liburing libcurl jansson libxxhash libzstd liblz4 libsodium libcrypto libsystemd
 PKG_CFLAGS = $(shell pkg-config --cflags $(LIBS))
 PKG_LIBS = $(shell pkg-config --libs $(LIBS)) -linih -pthread
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCKPT_VERSION='"$(VERSION)"' $(WARN) $(CFLAGS) \
@@ -35,6 +35,9 @@ $(BUILD)/obj/%.o: %.c
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+# Has the script in it.
+$(BUILD)/obj/tools/export.o: tools/restore.sh
 
 $(LIB): $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 	$(call say,AR,$@)
