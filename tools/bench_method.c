@@ -115,7 +115,7 @@ static int tracker_take(struct method_run *run, struct regions *regions)
 	struct problem problem;
 	bool full;
 
-	return tracker_collect(run->tracker, regions, &full, &problem);
+	return tracker_collect(run->tracker, regions, &full, &problem) ?: tracker_rearm(run->tracker, &problem);
 }
 
 static void tracker_end(struct method_run *run)
