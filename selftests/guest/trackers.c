@@ -161,8 +161,9 @@ static void job_exec(const struct job *job)
 	char path[64], target[64] = "";
 
 	job_order(job, EXEC, 0);
-	snprintf(path, sizeof(path), "/proc/%d/comm", job->pid);
-	while (strcmp(target, "sleep\n")) {
+	/* It has its name before it has its memory, and sleeps when it has all of it. */
+	snprintf(path, sizeof(path), "/proc/%d/stat", job->pid);
+	while (!strstr(target, "(sleep) S")) {
 		int fd = open(path, O_RDONLY);
 		ssize_t length = read(fd, target, sizeof(target) - 1);
 

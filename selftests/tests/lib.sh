@@ -174,13 +174,13 @@ clean_up() {
 		while read -r pid; do echo "$pid"; done <"$cgroup/cgroup.procs" | xargs -r kill -9 2>/dev/null
 		echo 0 >"$cgroup/cgroup.freeze"
 	done
-	[ ! -e /tmp/ckptd.pid ] || kill -9 "$(cat /tmp/ckptd.pid)" 2>/dev/null
-	for pid in $(pgrep -x 'ckptctl|ckpt-init|ckptd-criu'); do kill -9 "$pid"; done
+	[ ! -e /tmp/ckptd.pid ] || kill -9 "$(cat /tmp/ckptd.pid)" 2>/dev/null || :
+	for pid in $(pgrep -x 'ckptctl|ckpt-init|ckptd-criu'); do kill -9 "$pid" || :; done
 	for cgroup in $(find /sys/fs/cgroup -mindepth 1 -type d -name '*1000-*'); do
 		await "the cgroup's end" 10 rmdir "$cgroup"
 	done
 	cd /
-	mountpoint -q "$store" && umount -l "$store"
+	! mountpoint -q "$store" || umount -l "$store"
 	rm -rf "$store" "$job_dir" /var/lib/ckpt/jobs /run/ckpt /tmp/ckptd.pid $log
 }
 
