@@ -16,7 +16,7 @@ CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Wstrict-prototypes -Wmissing-prototypes -Wshadow -Wformat=2 -Wvla -Wno-unused-parameter
 LIBS := liburing libcurl jansson libxxhash libzstd liblz4 libsodium libsystemd
 PKG_CFLAGS = $(shell pkg-config --cflags $(LIBS))
-PKG_LIBS = $(shell pkg-config --libs $(LIBS)) -linih -pthread
+PKG_LIBS = $(shell pkg-config --libs $(LIBS)) -linih -lm -pthread
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCKPT_VERSION='"$(VERSION)"' $(WARN) $(CFLAGS) \
 	-Iuapi -Idaemon -Itools -Iselftests $(PKG_CFLAGS) -pthread -MMD -MP
 
@@ -68,7 +68,7 @@ $(BUILD)/guest/%: $(BUILD)/obj/selftests/guest/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(link)
 
-$(BUILD)/unit/%: $(BUILD)/obj/selftests/unit/%.o $(LIB)
+$(BUILD)/unit/%: $(BUILD)/obj/selftests/unit/%.o $(TOOL_LIB) $(LIB)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) -o $@ $(filter %.o %.a,$^) $(PKG_LIBS) -lcmocka

@@ -8,6 +8,7 @@
 
 #include "checkpoint.h"
 #include "criu.h"
+#include "hook.h"
 #include "job.h"
 #include "launch.h"
 #include "manifest.h"
@@ -23,9 +24,18 @@ enum job_state {
 	JOB_ENDED,
 };
 
+/* A hook that runs beside the job. */
+struct job_hook {
+	pthread_t thread;
+	bool started;
+	bool done;                      /* atomic */
+	struct hook_call *call;
+};
+
 struct job {
 	const struct job_setup *setup;
-	const struct class *class;
+	struct class *class;            /* ours; the thread replaces it, under lock */
+	char class_name[40];
 	char id[160];
 	struct caller caller;
 	bool merged;
@@ -46,15 +56,27 @@ struct job {
 	struct criu_job criu;
 	json_t *facts;
 	uint64_t sequence;              /* of the last checkpoint in this term */
+	int64_t next_look_ms;           /* at what is outstanding; an epoch may follow */
+	int64_t next_final_ms;          /* when a final checkpoint that failed is tried again */
 	int64_t last_epoch_ms;          /* when it began */
-	int64_t next_epoch_ms;
+	int64_t exec_epoch_ms;          /* an epoch that an exec asks for; INT64_MAX: none does */
 	int64_t next_checkpoint_ms;
 	int64_t next_lease_ms;
 	struct pace pace;
+	uint64_t look_ms;               /* the shortest time between looks */
+	uint64_t shared_pages;          /* of this job in what all jobs share */
+	uint64_t frozen_ms;             /* the last checkpoint's */
+	uint64_t rounds_ms;             /* what it streamed before the freeze */
+	int64_t unsafe_since_ms;        /* 0: it is safe, or nothing is known */
+	bool alerted;
+	bool signalled;                 /* notice_signal was sent */
+	int64_t frozen_at_ms;           /* frozen by a pass after a notice; 0: it is not */
+	int64_t next_tick_ms;           /* when such a pass asks again */
+	int64_t noticed_at_ms;          /* when it first asked */
+	uint64_t noticed_done_pages;    /* what it had streamed then */
 	json_t *last_event;             /* posted when the job has been tidied away */
 	bool told_unprotected;
 	char last_failure[sizeof(((struct problem *)0)->text)];
-	enum policy_safety safety;      /* as last published */
 	bool left;
 
 	/* Shared, under lock. */
@@ -65,7 +87,15 @@ struct job {
 	json_t *events;
 	json_t *running;                /* the running event, for clients that connect later */
 	json_t *status;                 /* figures for status */
+	struct class *next_class;
+	struct job_hook hooks[HOOK_COUNT];
+	bool hooks_closed;
+	char checkpoint[64];            /* the last one that was committed, or restored */
+	int64_t checkpoint_time;        /* CLOCK_REALTIME seconds */
+	bool final_done;                /* a final one is durable */
+	bool missed;                    /* it was not in time, and that was said */
 	bool want_checkpoint;
+	bool warned;
 	bool want_final;
 	bool want_end;
 	bool want_leave;
@@ -90,18 +120,56 @@ void job_set_state(struct job *job, enum job_state state);
 /* Steals value. */
 void job_set_status(struct job *job, const char *key, json_t *value);
 void job_set_paths(struct job *job);
+/* Takes up what a reload has brought; says whether it did. */
+bool job_take_class(struct job *job);
 
 /* job_record.c: local state, for a ckptd that comes after this one */
 json_t *job_make_facts(const struct job *job, json_t *outputs);
 int job_write_record(struct job *job, struct problem *problem);
 /* The record of a job that ran in this boot, or NULL; init_pidfd is -1 if it has ended. */
 json_t *job_read_record(const char *directory, struct launch *launch);
-int job_take_record(struct job *job, json_t *record, struct problem *problem);
+int job_take_record(struct job *job, const struct config *config, json_t *record,
+		    struct problem *problem);
 
 /* job_begin.c: how a job comes to run here */
 int job_begin(struct job *job, int *status, struct problem *problem);
 enum outcome job_adopt_until(struct job *job);
 void job_prepare_criu(struct job *job);
+
+/* job_pace.c: when it does what */
+uint64_t job_memory_kib(const struct job *job);
+void job_measure_memory(struct job *job);
+/* Looks at what is outstanding. */
+void job_look(struct job *job);
+struct policy_input job_policy(const struct job *job);
+/* Until the next look; 0: an epoch is due. */
+uint64_t job_wait_ms(const struct job *job);
+/* Of the window, less the margin; INT64_MAX: there is no notice. */
+int64_t job_left_ms(struct job *job);
+/* Whether a notice is here, and the end of the node then. */
+bool job_noticed(struct job *job, int64_t *deadline_ms);
+bool job_round_helps(struct job *job);
+void job_publish_forecast(struct job *job);
+void job_plan_checkpoint(struct job *job);
+/* After a notice: whether waiting any longer could miss the window. */
+bool job_must_save(struct job *job);
+/* For a pass at work: freezes the job if a notice is here and the time has come. */
+void job_consider_freeze(struct job *job);
+void job_unshare(struct job *job);
+
+/* job_hook.c */
+/* NULL: the class has none. */
+struct hook_call *job_hook_call(struct job *job, enum hook hook);
+/* Frees the call. */
+int job_hook_wait(struct hook_call *call, struct problem *problem);
+void job_hook_start(struct job *job, struct hook_call *call);
+void job_hook_forecast(struct job *job, enum policy_safety safety, int64_t forecast_ms);
+void job_hook_committed(struct job *job, bool final);
+/* Waits for those at work; none is started after it. */
+void job_hooks_end(struct job *job);
+
+/* To all of the job's process group; 0: to nobody. */
+void job_signal_group(struct job *job, int number);
 
 /* job_capture.c: files that are part of checkpoints */
 /* The roots that the class names; restored: what putback has put back, or NULL. */

@@ -12,6 +12,8 @@
 #include "log.h"
 
 #define WINDOW_BYTES (1u << 20)
+/* Between questions whether to go on. */
+#define CHUNK_BYTES (16u << 20)
 
 int reader_init(struct reader *reader, struct problem *problem)
 {
@@ -129,17 +131,30 @@ static void task_is_gone(struct task *task, struct space *space)
 	task->start_time = 0;
 }
 
+static int read_region(struct reader *reader, struct packer *packer, struct task *task,
+		       struct space *space, const struct region *region, struct problem *problem)
+{
+	uint64_t start, end;
+	int ret = 0;
+
+	for (start = region->start; start < region->end && ret == 0; start = end) {
+		end = region->end - start > CHUNK_BYTES ? start + CHUNK_BYTES : region->end;
+		ret = reader_read(reader, packer, task, space, start, end, problem);
+		reader->pages_done += (end - start) / PAGE_BYTES;
+		reader->pages_left -= (end - start) / PAGE_BYTES;
+		if (ret == 0 && reader->stopped && reader->stopped(reader->stopped_arg))
+			ret = problem_set(problem, ECANCELED, "the job has ended");
+	}
+	return ret;
+}
+
 static int read_regions(struct reader *reader, struct packer *packer, struct task *task,
 			struct space *space, const struct regions *regions, struct problem *problem)
 {
 	int ret = 0;
 
-	for (size_t i = 0; i < regions->count && ret == 0; i++) {
-		ret = reader_read(reader, packer, task, space, regions->list[i].start,
-				  regions->list[i].end, problem);
-		if (ret == 0 && reader->stopped && reader->stopped(reader->stopped_arg))
-			ret = problem_set(problem, ECANCELED, "the job has ended");
-	}
+	for (size_t i = 0; i < regions->count && ret == 0; i++)
+		ret = read_region(reader, packer, task, space, &regions->list[i], problem);
 	return ret;
 }
 
@@ -176,6 +191,9 @@ static int pass_tasks(struct reader *reader, struct packer *packer, enum pass_wh
 		ret = collect_frozen(reader, found, stats, problem);
 	else
 		ret = collect_tasks(reader, found, problem);
+	reader->pages_done = reader->pages_left = 0;
+	for (size_t i = 0; i < tasks->count; i++)
+		reader->pages_left += regions_pages(&found[i].regions);
 	for (size_t i = 0; i < tasks->count && ret == 0; i++)
 		ret = read_task(reader, packer, &tasks->list[i], &found[i], stats, problem);
 	return ret;

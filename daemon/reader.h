@@ -35,6 +35,8 @@ struct reader {
 	bool (*stopped)(void *arg);
 	void *stopped_arg;
 	uint8_t *window;        /* the reader's buffer */
+	uint64_t pages_done;    /* of the pass at work: read */
+	uint64_t pages_left;    /* collected and not read yet */
 	struct capture *capture; /* of the job's files; NULL: none */
 };
 

@@ -294,7 +294,8 @@ static bool job_name_valid(const char *job)
 	return length && length <= JOB_NAME_MAX && job[0] != '.' && strspn(job, allowed) == length;
 }
 
-static int make_directory(struct store *store, const char *directory, struct problem *problem)
+static int make_directory(struct store *store, const char *directory, bool existing,
+			  struct problem *problem)
 {
 	struct stat stat_buffer;
 	int err;
@@ -304,7 +305,7 @@ static int make_directory(struct store *store, const char *directory, struct pro
 				   "the store %s cannot be used by user %u: %s; make the directory, "
 				   "mount it, or change store in ckptd.conf",
 				   directory, store->uid, strerror(errno));
-	err = try_call("store.mkdir", mkdir(store->path, 0700));
+	err = existing ? 0 : try_call("store.mkdir", mkdir(store->path, 0700));
 	return !err || err == -EEXIST ? 0 :
 		store_problem(store, problem, -err, "make the job's directory", "");
 }
@@ -324,9 +325,10 @@ static int check_directory(struct store *store, struct problem *problem)
 	return 0;
 }
 
-static int open_directory(struct store *store, const char *directory, struct problem *problem)
+static int open_directory(struct store *store, const char *directory, bool existing,
+			  struct problem *problem)
 {
-	int err = make_directory(store, directory, problem);
+	int err = make_directory(store, directory, existing, problem);
 
 	if (err)
 		return err;
@@ -377,7 +379,7 @@ int store_open(struct store **opened, const struct store_options *options, const
 	if (!err)
 		err = store_enter(store, &caller, problem);
 	if (!err)
-		err = open_directory(store, options->directory, problem);
+		err = open_directory(store, options->directory, options->existing, problem);
 	if (err)
 		store_close(store);
 	else

@@ -22,6 +22,7 @@ struct store_options {
 	uid_t uid;                      /* store_user's */
 	gid_t gid;
 	const uint8_t *cluster_key;     /* 32 bytes, /etc/ckpt/key */
+	bool existing;                  /* do not make the job's directory */
 	const char *compress;           /* "none", "lz4", "zstd", "zstd:LEVEL" */
 	size_t buffer_bytes;            /* bound of all buffers of this job's stream */
 };
@@ -77,5 +78,22 @@ int store_clean(struct store *store, const struct term *own, unsigned int keep,
 		const struct pagemap *live, uint64_t *bytes_used, struct problem *problem);
 /* The job has ended: manifests first, then segments, terms and the directory. */
 int store_retire(struct store *store, struct problem *problem);
+
+/*
+ * The job has ended and its checkpoints are kept for a while, where no run finds them: as a term of no
+ * node and without a base.  Without that term object, the newest, they can be restored again.
+ */
+int store_put_away(struct store *store, const struct term *own, uint64_t keep_s,
+		   struct problem *problem);
+/* Whether the term is one of those, and how long after its beginning the checkpoints are kept. */
+bool term_ended(const struct term *term, uint64_t *keep_s);
+/* How long nothing was written, by the server's clock. -ENODATA: there is nothing. */
+int store_idle_ms(struct store *store, int64_t *idle_ms, struct problem *problem);
+/*
+ * Removes what nobody will restore any more, unless somebody just does, or has written anything within
+ * idle_ms: -EBUSY.  It takes the job's next term first, as an owner would, so that no restore begins
+ * meanwhile; one that has begun has renewed the lease of the term that it starts from.
+ */
+int store_give_up(struct store *store, const char *node, int64_t idle_ms, struct problem *problem);
 
 #endif

@@ -12,6 +12,7 @@ static const struct {
 	const char *describe;
 } benches[] = {
 	{ "track", bench_track, "finding written pages: the mechanisms against /proc" },
+	{ "policy", bench_policy, "interruptions that make the window, simulated" },
 	{ "dump", bench_dump, "a job's checkpoints against criu dump" },
 };
 

@@ -14,6 +14,8 @@ static const struct {
 	{ "status", command_status, "show the jobs on this node" },
 	{ "checkpoint", command_checkpoint, "take a checkpoint of a job now" },
 	{ "drain", command_drain, "save and end all jobs, as before an interruption" },
+	{ "config", command_config, "show the values of a job class and where each comes from" },
+	{ "reload", command_reload, "read the configuration again" },
 	{ "doctor", command_doctor, "say whether this node can protect jobs, and what is missing" },
 };
 
