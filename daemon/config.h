@@ -21,6 +21,7 @@ struct class {
 	char *capture;               /* "none" or a list of directories; "cwd": the working directory */
 	char *private;               /* "none" or a list of directories */
 	char *compress;
+	char *seal;
 	unsigned int epoch_interval_ms;
 	unsigned int checkpoint_interval_ms; /* 0: only on notice */
 	unsigned int keep;           /* checkpoints kept */

@@ -13,6 +13,7 @@
 #include "cgroup.h"
 #include "cleanup.h"
 #include "directory.h"
+#include "host.h"
 #include "log.h"
 #include "proc.h"
 #include "restore.h"
@@ -45,8 +46,9 @@ static int open_store(struct job *job, struct problem *problem)
 {
 	struct store_options options = {
 		.directory = job->class->store,
-		.cluster_key = job->setup->cluster_key,
+		.keys = &job->setup->keys,
 		.compress = job->class->compress,
+		.seal = job->class->seal,
 		.buffer_bytes = job->class->buffer_memory,
 	};
 	int ret = store_identity(job, &options, problem);
@@ -291,9 +293,13 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 
 	if (ret)
 		return ret;
-	ret = restore_unpack(job->reader.store, manifest, job->images, &restored, restore_note, job,
-			     problem);
+	ret = restore_read(manifest, &restored, problem);
+	if (ret == 0)
+		ret = host_check(json_object_get(restored.meta, "host"), problem);
+	if (ret == 0)
+		ret = restore_unpack(job->reader.store, manifest, job->images, restore_note, job, problem);
 	if (ret) {
+		restore_free(&restored);
 		manifest_free(manifest);
 		return ret;
 	}
@@ -375,6 +381,8 @@ int job_begin(struct job *job, int *status, struct problem *problem)
 		ret = open_store(job, problem);
 	if (ret == 0)
 		ret = await_term(job, &previous, problem);
+	if (ret == 0 && previous.damaged)
+		job_note(job, "%s", problem->text);
 	if (ret == 0)
 		ret = store_list_checkpoints(job->reader.store, &names, &count, problem);
 	if (ret)

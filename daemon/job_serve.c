@@ -179,7 +179,8 @@ static int run_checkpoint(struct job *job, bool final, struct problem *problem)
 		.stdout_path = job->stdout_path,
 		.stderr_path = job->merged ? NULL : job->stderr_path,
 		.facts = job->facts,
-		.sequence = job->sequence + 1,
+		/* Also after a failure: its answer may have been lost, and the name be taken. */
+		.sequence = ++job->sequence,
 	};
 	int ret;
 
@@ -193,7 +194,6 @@ static int run_checkpoint(struct job *job, bool final, struct problem *problem)
 		job_set_status(job, "problem", json_string(problem->text));
 		return ret;
 	}
-	job->sequence++;
 	pace_add_checkpoint(&job->pace, &stats);
 	publish_forecast(job);
 	count_status(job, "checkpoints", 1);

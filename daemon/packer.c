@@ -47,7 +47,7 @@ int packer_create(struct packer **created, struct store *store, const struct ter
 	packer->store = store;
 	packer->map = map;
 	packer->id = (struct object_id){ .kind = OBJECT_SEGMENT, .term = term->number };
-	packer->writer.fd = -1;
+	packer->writer.put.fd = -1;
 	*created = packer;
 	return 0;
 }
@@ -406,7 +406,7 @@ static void packer_free(struct packer *packer)
 	if (packer->stream)
 		stream_destroy(packer->stream);
 	if (store_enter(packer->store, &caller, NULL))
-		packer->writer.unfinished[0] = 0;
+		packer->writer.begun = false;
 	object_discard(&packer->writer);
 	purposes_drop(packer);
 	segment_put(packer->segment);

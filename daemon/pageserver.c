@@ -22,6 +22,8 @@ enum command {
 
 #define MAX_PAGES (1ull << 40)
 #define CHUNK_PAGES 256u
+/* As much is read before it is known that it can be. */
+#define READ_BYTES (64u << 20)
 
 struct message {
 	uint32_t command;
@@ -151,14 +153,16 @@ static int take_unchanged(struct server *server, struct space *space, const stru
 	struct task *task = tasks_find_inner(&server->reader->tasks, (pid_t)message->id);
 	uint64_t end = message->address + message->pages * PAGE_BYTES;
 
-	for (uint64_t at = message->address; at < end; at += PAGE_BYTES) {
+	for (uint64_t at = message->address; at < end;) {
 		uint64_t from = at;
 		int ret;
 
-		while (at < end && !space_holds(space, at))
+		while (at < end && at - from < READ_BYTES && !space_holds(space, at))
 			at += PAGE_BYTES;
-		if (at == from)
+		if (at == from) {
+			at += PAGE_BYTES;
 			continue;
+		}
 		if (message->kind != SPACE_TASK || !task)
 			return problem_set(server->problem, ENOENT, "criu names pages at %#lx of process "
 					   "%lu that nobody holds", from, message->id);

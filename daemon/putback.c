@@ -585,11 +585,14 @@ int putback_run(struct store *store, struct manifest *manifest, struct catalog *
 				   .untouched = untouched };
 	identity_scope struct identity caller = { 0 };
 	cleanup_close int job_root = -1;
-	char path[64];
+	char path[PATH_MAX];
 	int err;
 
 	*stats = (struct putback_stats){ 0 };
-	snprintf(path, sizeof(path), "/proc/%d/root", options->init_pid);
+	if (options->root)
+		snprintf(path, sizeof(path), "%s", options->root);
+	else
+		snprintf(path, sizeof(path), "/proc/%d/root", options->init_pid);
 	job_root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (!untouched || job_root < 0)
 		return problem_set(problem, untouched ? errno : ENOMEM, "cannot enter the job's mounts (%s): %s",

@@ -108,11 +108,12 @@ static void fail_locked(struct stream *stream, int err, const char *operation)
 	pthread_cond_broadcast(&stream->freed);
 }
 
-static void recycle(struct stream *stream, struct stream_buffer *buffer, int err)
+static void recycle(struct stream *stream, struct stream_buffer *buffer, int err,
+		    const char *operation)
 {
 	pthread_mutex_lock(&stream->lock);
 	if (err)
-		fail_locked(stream, err, "write");
+		fail_locked(stream, err, operation);
 	stream->outstanding--;
 	queue_push(&stream->free, buffer);
 	pthread_cond_signal(&stream->freed);
@@ -134,9 +135,16 @@ static struct stream_buffer *next_work(struct stream *stream)
 
 static void pack(struct stream *stream, struct block_codec *codec, struct stream_buffer *buffer)
 {
+	int err;
+
 	block_pack(codec, &buffer->header, buffer->plain, &buffer->stored);
 	buffer->offset = __atomic_fetch_add(&stream->end, buffer->stored, __ATOMIC_RELAXED);
-	block_seal(codec, stream->writer->sealer, &buffer->header, buffer->offset, buffer->sealed);
+	err = block_seal(codec, stream->writer->sealer, &buffer->header, buffer->offset,
+			 buffer->sealed);
+	if (err) {
+		recycle(stream, buffer, err, "seal");
+		return;
+	}
 	buffer->written = 0;
 	pthread_mutex_lock(&stream->lock);
 	stream->placements[buffer->number] = (struct placement){ .offset = buffer->offset,
@@ -149,14 +157,14 @@ static void pack(struct stream *stream, struct block_codec *codec, struct stream
 static void *worker(void *arg)
 {
 	struct stream *stream = arg;
-	struct block_codec *codec = block_codec_create(stream->store->compression);
+	struct block_codec *codec = block_codec_create(stream->store->compression, BLOCK_CONTENT_MAX);
 	struct stream_buffer *buffer;
 
 	while ((buffer = next_work(stream))) {
 		if (codec)
 			pack(stream, codec, buffer);
 		else
-			recycle(stream, buffer, -ENOMEM);
+			recycle(stream, buffer, -ENOMEM, "get memory to write");
 	}
 	block_codec_destroy(codec);
 	return NULL;
@@ -197,11 +205,11 @@ static bool failed(struct stream *stream)
 /* Keeps what is written but not yet on storage bounded, and out of the page cache after that. */
 static int write_behind(struct stream *stream, uint32_t bytes)
 {
-	int fd = stream->writer->fd;
+	int fd = stream->writer->put.fd;
 	uint64_t old;
 
 	stream->completed += bytes;
-	if (stream->completed < (stream->windows + 1) * WINDOW_BYTES)
+	if (fd < 0 || stream->completed < (stream->windows + 1) * WINDOW_BYTES)
 		return 0;
 	sync_file_range(fd, stream->windows++ * WINDOW_BYTES, WINDOW_BYTES, SYNC_FILE_RANGE_WRITE);
 	if (stream->windows <= WINDOWS_DIRTY)
@@ -220,7 +228,7 @@ static void written(struct stream *stream, struct stream_buffer *buffer, int err
 {
 	if (!err)
 		err = write_behind(stream, buffer->stored);
-	recycle(stream, buffer, err);
+	recycle(stream, buffer, err, "write");
 }
 
 static void write_plainly(struct stream *stream)
@@ -233,8 +241,8 @@ static void write_plainly(struct stream *stream)
 		while ((buffer = next_ready(stream))) {
 			err = failed(stream) ? 0 : fault("packer.write");
 			if (!err && !failed(stream))
-				err = write_at(stream->writer->fd, buffer->sealed, buffer->stored,
-					       buffer->offset);
+				err = object_write(stream->writer, buffer->sealed, buffer->stored,
+						   buffer->offset);
 			written(stream, buffer, err);
 		}
 		if (!finished(stream) && read(stream->wake, &wakes, sizeof(wakes)) < 0 &&
@@ -258,7 +266,7 @@ static void ring_write(struct stream *stream, struct stream_buffer *buffer)
 	if (left > 1 && fault("packer.short_write"))
 		left /= 2;
 	sqe = io_uring_get_sqe(&stream->ring);
-	io_uring_prep_write(sqe, stream->writer->fd, buffer->sealed + buffer->written, left,
+	io_uring_prep_write(sqe, stream->writer->put.fd, buffer->sealed + buffer->written, left,
 			    buffer->offset + buffer->written);
 	io_uring_sqe_set_data(sqe, buffer);
 }
@@ -356,7 +364,7 @@ static void *writer(void *arg)
 		fail_locked(stream, err, "become store_user to write");
 		pthread_mutex_unlock(&stream->lock);
 	}
-	if (ring_open(stream)) {
+	if (stream->writer->put.fd < 0 || ring_open(stream)) {
 		write_plainly(stream);
 		return NULL;
 	}
@@ -493,7 +501,7 @@ struct stream_buffer *stream_buffer(struct stream *stream)
 	buffer = buffer_locked(stream);
 	pthread_mutex_unlock(&stream->lock);
 	if (buffer)
-		buffer->header = (struct block_header){ .algorithm = seal_preferred() };
+		buffer->header = (struct block_header){ .algorithm = stream->store->algorithm };
 	return buffer;
 }
 

@@ -15,6 +15,7 @@
 #include "commands.h"
 #include "config.h"
 #include "criu.h"
+#include "key.h"
 #include "tracker.h"
 #include "wire.h"
 
@@ -98,16 +99,19 @@ static void check_store(struct doctor *doctor, const struct class *class)
 
 static void check_key(struct doctor *doctor, const char *path)
 {
-	char text[500];
-	struct stat st;
+	struct problem problem;
+	struct keys keys;
+	char text[500], id[KEY_ID_BYTES];
 
-	if (stat(path, &st) == 0 && st.st_size == 32 && st.st_uid == 0 && !(st.st_mode & 077)) {
-		find(doctor, FINDING_OK, "cluster key", path);
+	if (keys_read(&keys, path, &problem)) {
+		find(doctor, FINDING_FAIL, "cluster key", problem.text);
 		return;
 	}
-	snprintf(text, sizeof(text), "%s must be 32 bytes that only root can read, the same on all nodes: "
-		 "(umask 077; head -c 32 /dev/urandom > %s)", path, path);
-	find(doctor, FINDING_FAIL, "cluster key", text);
+	key_id(id, keys.list[0]);
+	snprintf(text, sizeof(text), "%s: %s seals, %u more open; must be so on all nodes", path, id,
+		 keys.count - 1);
+	find(doctor, FINDING_OK, "cluster key", text);
+	keys_wipe(&keys);
 }
 
 static void check_config(struct doctor *doctor, const char *path)
