@@ -26,15 +26,15 @@ static void task_end(struct task *task)
 static void task_track(struct task *task, const struct tracker_mechanism *mechanism)
 {
 	struct problem problem;
-	int ret;
+	int ret = tracker_open(&task->tracker, mechanism, task->pidfd, task->pid, &problem);
 
-	ret = tracker_open(&task->tracker, mechanism, task->pidfd, task->pid, &problem);
 	if (ret == 0)
 		return;
 	task->tracker = NULL;
-	if (ret != -ESRCH)
+	if (ret != -ESRCH && !task->told_untracked)
 		log_warn("process %d cannot be tracked, all its pages are read at each checkpoint: %s",
 			 task->pid, problem.text);
+	task->told_untracked |= ret != -ESRCH;
 }
 
 static int tasks_add(struct tasks *tasks, pid_t pid, struct pagemap *map, struct problem *problem)
@@ -114,6 +114,10 @@ static int update(struct tasks *tasks, const char *cgroup, struct pagemap *map,
 	}
 	/* The ended go first: a new task may have an ended one's number and needs its space empty. */
 	remove_ended(tasks, map);
+	/* One that shared its memory with another (vfork) may have its own now. */
+	for (size_t i = 0; i < tasks->count; i++)
+		if (!tasks->list[i].tracker)
+			task_track(&tasks->list[i], tasks->mechanism);
 	for (size_t i = 0; i < count && ret == 0; i++)
 		if (!tasks_find(tasks, pids[i]))
 			ret = tasks_add(tasks, pids[i], map, problem);

@@ -17,7 +17,8 @@ struct task {
 	pid_t inner_pid;        /* in the job's PID namespace: the id of its space */
 	uint64_t start_time;    /* ticks since boot */
 	int pidfd;
-	struct tracker *tracker; /* NULL: its pages are all read at a checkpoint */
+	struct tracker *tracker; /* NULL: not now, and its pages are all read at a checkpoint */
+	bool told_untracked;
 	bool present;
 	bool event_seen;        /* its tracker's event was taken; the next collect looks at it */
 };

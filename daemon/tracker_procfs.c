@@ -305,13 +305,31 @@ static int collect_all(struct tracker *tracker, bool everything, struct regions 
 	return err;
 }
 
-/* The file of the mappings that was opened at the beginning shows whether the program is still the one of then. */
+/* The job stands still, so one address space has one list. */
+static bool mappings_equal(const struct mappings *a, const struct mappings *b)
+{
+	if (a->count != b->count)
+		return false;
+	for (size_t i = 0; i < a->count; i++)
+		if (a->list[i].start != b->list[i].start || a->list[i].end != b->list[i].end)
+			return false;
+	return true;
+}
+
+/*
+ * The mappings that were opened at the beginning are those of the program of then. Its address space is gone after an
+ * exec, but perhaps not at once, or not if somebody shares it (vfork): so they are compared with those of now.
+ */
 static bool same_program(const struct tracker *tracker)
 {
-	struct mappings mappings = {};
-	bool same = tracker->maps >= 0 && mappings_read(&mappings, tracker->maps, tracker->pid) == 0;
+	cleanup_close int maps = mappings_open(tracker->pid);
+	struct mappings then = {}, now = {};
+	bool same;
 
-	mappings_free(&mappings);
+	same = tracker->maps >= 0 && maps >= 0 && mappings_read(&then, tracker->maps, tracker->pid) == 0 &&
+	       mappings_read(&now, maps, tracker->pid) == 0 && mappings_equal(&then, &now);
+	mappings_free(&then);
+	mappings_free(&now);
 	return same;
 }
 

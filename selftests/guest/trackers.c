@@ -37,6 +37,7 @@ enum action {
 	REPLACE,	/* mremap of the first half to where the second is: a whole page table */
 	PIN,		/* as a buffer of an io_uring */
 	FILL,		/* the pinned page, by the kernel */
+	SHARE,		/* its memory with another process, which does nothing */
 	EXEC,
 };
 
@@ -88,6 +89,20 @@ static void job_fill(char *page)
 	close(zero);
 }
 
+static int share(void *unused)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	pause();
+	return 0;
+}
+
+static void job_share(void)
+{
+	static char stack[64 * 1024];
+
+	require(clone(share, stack + sizeof(stack), CLONE_VM | SIGCHLD, NULL) > 0);
+}
+
 static void job_act(const struct order *order)
 {
 	char *at = JOB_MEMORY + order->page * PAGE;
@@ -114,6 +129,9 @@ static void job_act(const struct order *order)
 		break;
 	case FILL:
 		job_fill(at);
+		break;
+	case SHARE:
+		job_share();
 		break;
 	case EXEC:
 		execlp("sleep", "sleep", "1000", NULL);
@@ -161,9 +179,8 @@ static void job_exec(const struct job *job)
 	char path[64], target[64] = "";
 
 	job_order(job, EXEC, 0);
-	/* It has its name before it has its memory, and sleeps when it has all of it. */
-	snprintf(path, sizeof(path), "/proc/%d/stat", job->pid);
-	while (!strstr(target, "(sleep) S")) {
+	snprintf(path, sizeof(path), "/proc/%d/comm", job->pid);
+	while (strcmp(target, "sleep\n")) {
 		int fd = open(path, O_RDONLY);
 		ssize_t length = read(fd, target, sizeof(target) - 1);
 
@@ -289,6 +306,28 @@ static void kernel_writes(const struct job *job, struct tracker *tracker)
 	}
 }
 
+/* The memory of before is not gone with the exec: somebody shares it. */
+static void exec_seen(const struct tracker_mechanism *mechanism)
+{
+	struct job job = job_start();
+	struct regions regions = {};
+	struct tracker *tracker;
+	bool full;
+
+	job_order(&job, WRITE, 3);
+	job_order(&job, SHARE, 0);
+	if (tracker_open(&tracker, mechanism, job.pidfd, job.pid, &problem))
+		fail("open: %s", problem.text);
+	collect(tracker, &regions, &full);
+	require(full && reported(&regions, 3));
+	job_exec(&job);
+	collect(tracker, &regions, &full);
+	require(full && regions.count && !reported(&regions, 3));
+	job_end(&job);
+	tracker_close(tracker);
+	regions_free(&regions);
+}
+
 static void mechanism(const struct tracker_mechanism *mechanism)
 {
 	struct job job = job_start();
@@ -319,6 +358,7 @@ static void mechanism(const struct tracker_mechanism *mechanism)
 	require(strstr(problem.text, "is gone") || strstr(problem.text, "No such process") || strstr(problem.text, "cannot"));
 	tracker_close(tracker);
 	regions_free(&regions);
+	exec_seen(mechanism);
 	printf("%s: as promised\n", mechanism->name);
 }
 
