@@ -21,6 +21,7 @@
 #include "clock.h"
 #include "identity.h"
 #include "log.h"
+#include "proc.h"
 
 #define WINDOW_BYTES (1u << 20)
 /* A directory that is nested deeper is refused: each level holds a descriptor. */
@@ -634,15 +635,11 @@ static int walk_roots(struct pass *pass)
 {
 	const struct capture_options *options = &pass->capture->options;
 	identity_scope struct identity caller = { 0 };
-	cleanup_close int job_root = -1;
-	char path[64];
+	cleanup_close int job_root = proc_open_root(options->init_pid, pass->problem);
 	int err;
 
-	snprintf(path, sizeof(path), "/proc/%d/root", options->init_pid);
-	job_root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (job_root < 0)
-		return problem_set(pass->problem, errno == ENOENT ? ESRCH : errno, "cannot enter the job's "
-				   "mounts (%s): %s", path, strerror(errno));
+		return job_root;
 	err = identity_enter_groups(&caller, options->uid, options->gid, pass->capture->groups,
 				    options->group_count);
 	if (err)

@@ -16,6 +16,7 @@
 #include "cleanup.h"
 #include "identity.h"
 #include "log.h"
+#include "proc.h"
 
 int files_add(struct job_files *files, const char *path, uint64_t size, dev_t device, ino_t inode)
 {
@@ -174,15 +175,11 @@ int files_put_back(const struct job_files *files, pid_t init_pid, uid_t uid, gid
 		   struct problem *problem)
 {
 	identity_scope struct identity caller = { 0 };
-	cleanup_close int root = -1;
-	char path[64];
+	cleanup_close int root = proc_open_root(init_pid, problem);
 	int ret;
 
-	snprintf(path, sizeof(path), "/proc/%d/root", init_pid);
-	root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)
-		return problem_set(problem, errno, "cannot enter the job's mounts (%s): %s", path,
-				   strerror(errno));
+		return root;
 	ret = identity_enter(&caller, uid, gid);
 	if (ret)
 		return problem_set(problem, -ret, "cannot become user %u", uid);

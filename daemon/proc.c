@@ -139,3 +139,16 @@ int pidfd_of(pid_t pid)
 
 	return fd < 0 ? -errno : fd;
 }
+
+int proc_open_root(pid_t pid, struct problem *problem)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/root", pid);
+	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0)
+		return fd;
+	return problem_set(problem, errno == ENOENT ? ESRCH : errno, "cannot enter the job's mounts (%s): %s",
+			   path, strerror(errno));
+}

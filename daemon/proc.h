@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "problem.h"
+
 /* Clock ticks since boot at which it started: with the pid, an identity within one boot. */
 int proc_start_time(pid_t pid, uint64_t *ticks);
 /* Its pid in the innermost PID namespace that it is in. */
@@ -21,5 +23,7 @@ int proc_memory_kib(pid_t pid, uint64_t *kib);
 int proc_boot_id(char id[40]);
 
 int pidfd_of(pid_t pid);
+/* The root directory of its mounts, to open below (O_PATH), or -errno with the problem said. */
+int proc_open_root(pid_t pid, struct problem *problem);
 
 #endif

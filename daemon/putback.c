@@ -20,6 +20,7 @@
 #include "faults.h"
 #include "identity.h"
 #include "log.h"
+#include "proc.h"
 
 #define CATALOG_BYTES_MAX (1u << 31)
 
@@ -584,16 +585,14 @@ int putback_run(struct store *store, struct manifest *manifest, struct catalog *
 				   .options = options, .stats = stats, .problem = problem,
 				   .untouched = untouched };
 	identity_scope struct identity caller = { 0 };
-	cleanup_close int job_root = -1;
-	char path[64];
+	cleanup_close int job_root = proc_open_root(options->init_pid, problem);
 	int err;
 
 	*stats = (struct putback_stats){ 0 };
-	snprintf(path, sizeof(path), "/proc/%d/root", options->init_pid);
-	job_root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (!untouched || job_root < 0)
-		return problem_set(problem, untouched ? errno : ENOMEM, "cannot enter the job's mounts (%s): %s",
-				   path, strerror(untouched ? errno : ENOMEM));
+	if (job_root < 0)
+		return job_root;
+	if (!untouched)
+		return problem_set(problem, ENOMEM, "no memory to put files back");
 	putback.job_root = job_root;
 	err = identity_enter_groups(&caller, options->uid, options->gid, options->groups,
 				    options->group_count);

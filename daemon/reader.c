@@ -2,9 +2,12 @@
 #include "reader.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "cgroup.h"
 #include "cleanup.h"
@@ -45,27 +48,53 @@ static int pack_window(struct reader *reader, struct packer *packer, struct spac
 	return ret;
 }
 
+/* Also what the task itself may not read: PROT_NONE. */
+static ssize_t read_forbidden(const struct task *task, uint8_t *to, size_t want, uint64_t start)
+{
+	char path[64];
+	cleanup_close int memory = -1;
+	ssize_t got;
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", task->pid);
+	memory = open(path, O_RDONLY | O_CLOEXEC);
+	if (memory < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	got = pread(memory, to, want, (off_t)start);
+	return got < 0 ? -errno : got;
+}
+
+/* Bytes in whole pages, 0: there is no page at start, or -errno. */
+static ssize_t read_memory(const struct task *task, uint8_t *to, size_t want, uint64_t start)
+{
+	struct iovec local = { to, want };
+	struct iovec remote = { (void *)start, want };
+	ssize_t got = process_vm_readv(task->pid, &local, 1, &remote, 1, 0);
+
+	if (got < 0)
+		got = errno == EFAULT ? read_forbidden(task, to, want, start) : -errno;
+	if (got == -EIO || got == -EFAULT)
+		return 0;
+	return got < 0 ? got : got - got % PAGE_BYTES;
+}
+
 int reader_read(struct reader *reader, struct packer *packer, const struct task *task,
 		struct space *space, uint64_t start, uint64_t end, struct problem *problem)
 {
 	while (start < end) {
 		size_t want = end - start < WINDOW_BYTES ? end - start : WINDOW_BYTES;
-		struct iovec local = { reader->window, want };
-		struct iovec remote = { (void *)start, want };
-		ssize_t got = process_vm_readv(task->pid, &local, 1, &remote, 1, 0);
+		ssize_t got = read_memory(task, reader->window, want, start);
 		int ret;
 
-		if (got < 0 && errno == ESRCH)
+		if (got == -ESRCH)
 			return -ESRCH;
-		if (got < 0 && errno != EFAULT)
-			return problem_set(problem, errno, "cannot read the memory of process %d: %s",
-					   task->pid, strerror(errno));
-		got = got < 0 ? 0 : got - got % PAGE_BYTES;
+		if (got < 0)
+			return problem_set(problem, (int)-got, "cannot read the memory of process %d: %s",
+					   task->pid, strerror((int)-got));
 		ret = pack_window(reader, packer, space, start, (size_t)got, problem);
 		if (ret)
 			return ret;
 		start += (uint64_t)got;
-		if ((size_t)got < want) {
+		if (!got) {
 			/* Unmapped since it was reported: held no longer, whatever was held. */
 			space_forget(space, start, start + PAGE_BYTES);
 			start += PAGE_BYTES;
