@@ -279,6 +279,8 @@ int method_open(struct method_run *run, const struct method *method, const struc
 {
 	int err;
 
+	if (victim->huge && !victim_is_huge(victim))
+		victim_renew(victim);
 	*run = (struct method_run){ .method = method, .victim = victim, .fd = -1, .clear_refs = -1 };
 	err = method->open(run);
 	if (err)

@@ -36,7 +36,10 @@ struct method_run {
 /* Those that work here: first our mechanisms, the best first, then the peers. The caller frees the list. */
 size_t methods_here(struct method **methods);
 
-/* All return 0 or -errno. After method_open() everything counts as written. */
+/*
+ * All return 0 or -errno. After method_open() everything counts as written, and a victim of huge pages that were split
+ * has new ones.
+ */
 int method_open(struct method_run *run, const struct method *method, const struct victim *victim);
 int method_collect(struct method_run *run, struct regions *regions);
 void method_close(struct method_run *run);

@@ -65,8 +65,6 @@ static int sample(const struct method *method, const struct victim *victim, cons
 	int64_t begin;
 	int err;
 
-	if (victim->huge && !victim_is_huge(victim))
-		victim_renew(victim);
 	err = method_open(&run, method, victim);
 	if (err)
 		return err;

@@ -25,8 +25,6 @@ static int first_write_once(const struct method *method, const struct victim *vi
 	int64_t first_ns, again_ns;
 	int err;
 
-	if (victim->huge && !victim_is_huge(victim))
-		victim_renew(victim);
 	err = method_open(&run, method, victim);
 	if (err)
 		return err;
