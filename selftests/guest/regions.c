@@ -5,6 +5,7 @@
  */
 #include <sys/eventfd.h>
 #include <sys/uio.h>
+#include <sys/utsname.h>
 #include <linux/kernel-page-flags.h>
 #include <linux/userfaultfd.h>
 
@@ -153,7 +154,16 @@ static void protection(void)
 	unmap(map);
 }
 
-/* VM_SOFTDIRTY comes back when a VMA grows; what lies in it is then not written. */
+/* On old kernels memory that may not be written stays reported, see CKPT_FORCED_WRITES_RACE. */
+static bool arms_read_only(void)
+{
+	struct utsname name;
+	int major;
+
+	require(uname(&name) == 0 && sscanf(name.release, "%d.", &major) == 1);
+	return major >= 6;
+}
+
 /* Pages that are written and armed where nothing is permitted: their entries hold the frame's number inverted. */
 static void forbidden(void)
 {
@@ -163,13 +173,20 @@ static void forbidden(void)
 		write_page(map, page);
 	require(mprotect(map.start, 16 * PAGE, PROT_NONE) == 0);
 	expect_present(map, "0-16 wp");
-	expect_present(map, "0-16 p");
-	require(mprotect(map.start, 16 * PAGE, PROT_READ | PROT_WRITE) == 0);
+	if (arms_read_only()) {
+		expect_present(map, "0-16 p");
+		require(mprotect(map.start, 16 * PAGE, PROT_READ | PROT_WRITE) == 0);
+	} else {
+		expect_present(map, "0-16 wp");
+		require(mprotect(map.start, 16 * PAGE, PROT_READ | PROT_WRITE) == 0);
+		expect_written(map, "0-16 wp");
+	}
 	write_page(map, 3);
 	expect_written(map, "3-4 wp");
 	unmap(map);
 }
 
+/* VM_SOFTDIRTY comes back when a VMA grows; what lies in it is then not written. */
 static void growing(void)
 {
 	struct mapping map = map_anon(512), more = map;

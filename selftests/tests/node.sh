@@ -66,7 +66,7 @@ phase_interrupt() {
 have_checkpoints() { [ "$(ckptctl status --json | grep -c '"checkpoints": [1-9]')" = "$jobs" ]; }
 
 phase_commit() {
-	configure "checkpoint_interval = 10s"
+	configure "checkpoint_interval = 10s" "capture = cwd"
 	jobs_begin
 	await "a checkpoint of each job" 120 have_checkpoints
 	each_job go_on
@@ -81,7 +81,7 @@ check_job() {
 }
 
 phase_end() {
-	configure
+	configure "capture = cwd"
 	jobs_begin
 	each_job go_on
 	touch /share/stop

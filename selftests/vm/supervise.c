@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/perf_event.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <sys/reboot.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,6 +28,21 @@ static void fail(const char *what)
 	/* PID 1 that exits panics the kernel; the panic tells the host. */
 	perror(what);
 	exit(1);
+}
+
+/*
+ * An event that counts nothing, for as long as the guest lives. With the first one of a task the kernel patches its
+ * scheduler, and back after the last one; criu has some for a moment each time, as hardware breakpoints. While code is
+ * patched other CPUs meet an int3, and QEMU without KVM may still run it when the kernel has forgotten that it is there.
+ */
+static void hold_perf_event(void)
+{
+	struct perf_event_attr event = {
+		.type = PERF_TYPE_SOFTWARE, .size = sizeof(event), .config = PERF_COUNT_SW_DUMMY, .exclude_kernel = 1,
+	};
+
+	if (syscall(SYS_perf_event_open, &event, 0, -1, -1, PERF_FLAG_FD_CLOEXEC) < 0)
+		fail("perf_event_open");
 }
 
 static char **command_read(const char *path)
@@ -123,6 +140,7 @@ int main(int argc, char **argv)
 	if (children < 0)
 		fail("signalfd");
 
+	hold_perf_event();
 	command = command_start(command_read(argv[3]), pipe_fds[1]);
 	if (command < 0)
 		fail("fork");
