@@ -119,8 +119,8 @@ static int dump(struct checkpoint *checkpoint)
 		ret = criu_dump_start(&run, checkpoint->criu, checkpoint->problem);
 	if (ret)
 		return ret;
-	served = pageserver_serve(run.page_socket, criu_wide_messages(&checkpoint->criu->version),
-				  checkpoint->reader, checkpoint->packer, options->criu_timeout_ms,
+	served = pageserver_serve(run.page_socket, &checkpoint->criu->version, checkpoint->reader,
+				  checkpoint->packer, options->criu_timeout_ms,
 				  &pages, checkpoint->problem);
 	ret = criu_wait(&run, checkpoint->criu, "dump.log", options->criu_timeout_ms, &waited);
 	checkpoint->stats->criu_ms = clock_ms() - begin;

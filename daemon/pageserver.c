@@ -42,6 +42,7 @@ struct named {
 struct server {
 	int socket;
 	bool wide;
+	bool has_parent;
 	int idle_ms;
 	struct reader *reader;
 	struct packer *packer;
@@ -112,7 +113,7 @@ static int answer(struct server *server, const void *data, size_t bytes)
 static int serve_open(struct server *server, const struct message *message)
 {
 	struct named *grown;
-	char has_parent = message->kind == SPACE_TASK;
+	char has_parent = server->has_parent && message->kind == SPACE_TASK;
 
 	if (message->kind != SPACE_TASK && message->kind != SPACE_SHMEM)
 		return problem_set(server->problem, EPROTO, "criu sends pages of an unknown kind (%d)",
@@ -274,10 +275,11 @@ static int retain_named(struct server *server)
 	return ret ? problem_set(server->problem, ENOMEM, "out of memory") : 0;
 }
 
-int pageserver_serve(int socket, bool wide, struct reader *reader, struct packer *packer,
+int pageserver_serve(int socket, const struct criu_version *criu, struct reader *reader, struct packer *packer,
 		     int idle_ms, struct pageserver_stats *stats, struct problem *problem)
 {
-	struct server server = { .socket = socket, .wide = wide, .idle_ms = idle_ms,
+	struct server server = { .socket = socket, .wide = criu_wide_messages(criu),
+				 .has_parent = criu->tracks_memory, .idle_ms = idle_ms,
 				 .reader = reader, .packer = packer, .stats = stats,
 				 .problem = problem };
 	int ret;

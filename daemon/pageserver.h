@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "criu.h"
 #include "packer.h"
 #include "problem.h"
 #include "reader.h"
@@ -30,7 +31,7 @@ struct pageserver_stats {
  * Serves until criu closes.  idle_ms: longest silence that is borne.  On an error criu must be
  * waited for and the pass be taken as failed.
  */
-int pageserver_serve(int socket, bool wide, struct reader *reader, struct packer *packer,
+int pageserver_serve(int socket, const struct criu_version *criu, struct reader *reader, struct packer *packer,
 		     int idle_ms, struct pageserver_stats *stats, struct problem *problem);
 
 #endif
