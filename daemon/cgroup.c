@@ -138,6 +138,16 @@ int cgroup_freeze(const char *path, int timeout_ms, struct problem *problem)
 	return problem_set(problem, -ret, "cannot freeze %s: %s", path, strerror(-ret));
 }
 
+bool cgroup_is_frozen(const char *path)
+{
+	char file[4200], value = '0';
+	cleanup_close int fd = -1;
+
+	snprintf(file, sizeof(file), "%s/cgroup.freeze", path);
+	fd = open(file, O_RDONLY | O_CLOEXEC);
+	return fd >= 0 && read(fd, &value, 1) == 1 && value == '1';
+}
+
 int cgroup_thaw(const char *path, struct problem *problem)
 {
 	int ret = write_freeze(path, "0");

@@ -23,6 +23,8 @@ void cgroup_remove(const char *path);
 /* Returns when every task stands still; -ETIMEDOUT (and thawed again) if one cannot. */
 int cgroup_freeze(const char *path, int timeout_ms, struct problem *problem);
 int cgroup_thaw(const char *path, struct problem *problem);
+/* Whether that is what was last asked of it. */
+bool cgroup_is_frozen(const char *path);
 /* The tasks' pids as seen here; *pids is freed with free(). */
 int cgroup_pids(const char *path, pid_t **pids, size_t *count, struct problem *problem);
 

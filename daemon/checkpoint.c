@@ -122,15 +122,25 @@ static int dump(struct checkpoint *checkpoint)
 	served = pageserver_serve(run.page_socket, &checkpoint->criu->version, checkpoint->reader,
 				  checkpoint->packer, options->criu_timeout_ms,
 				  &pages, checkpoint->problem);
-	ret = criu_wait(&run, checkpoint->criu, "dump.log", options->criu_timeout_ms, &waited);
+	ret = criu_wait(&run, checkpoint->criu, "dump.log",
+			served == -ETIMEDOUT ? 0 : options->criu_timeout_ms, &waited);
 	checkpoint->stats->criu_ms = clock_ms() - begin;
 	checkpoint->stats->pages = pages.pages_named;
 	/* When criu gave up, its own words say more than that it hung up on us. */
-	if (ret && (served == 0 || served == -EPIPE || ret == -ETIMEDOUT))
+	if (ret && (served == 0 || served == -EPIPE || ret == -EOWNERDEAD))
 		*checkpoint->problem = waited;
-	if (ret == -ETIMEDOUT)
-		return -EOWNERDEAD;
+	if (ret == -EOWNERDEAD)
+		return ret;
 	return served ? served : ret;
+}
+
+/* What was saved is of one moment only if nobody has thawed the job: an older init, a scheduler. */
+static int check_frozen(struct checkpoint *checkpoint)
+{
+	if (cgroup_is_frozen(checkpoint->reader->cgroup))
+		return 0;
+	return problem_set(checkpoint->problem, EAGAIN, "something else thawed the job's cgroup %s while it "
+			   "was saved, so nothing was committed", checkpoint->reader->cgroup);
 }
 
 /* From the freeze to the point from which the job may run on: all its state is in our hands. */
@@ -154,6 +164,8 @@ static int take_all(struct checkpoint *checkpoint)
 		ret = measure_outputs(checkpoint);
 	if (ret == 0)
 		ret = dump(checkpoint);
+	if (ret == 0)
+		ret = check_frozen(checkpoint);
 	if (ret == 0)
 		ret = fault("checkpoint.dumped");
 	return ret;
@@ -246,6 +258,7 @@ static char *make_meta(const struct checkpoint *checkpoint)
 	json_object_set_new(meta, "criu", json_string(checkpoint->criu->version.text));
 	json_object_set_new(meta, "mechanism",
 			    json_string(checkpoint->reader->tasks.mechanism->name));
+	json_object_set_new(meta, "mechanism_reason", json_string(checkpoint->options->mechanism_reason));
 	json_object_set_new(meta, "files", meta_files(&checkpoint->files));
 	json_object_set_new(meta, "stdout", json_integer((json_int_t)checkpoint->stdout_bytes));
 	if (checkpoint->options->stderr_path)
@@ -254,6 +267,16 @@ static char *make_meta(const struct checkpoint *checkpoint)
 	text = json_dumps(meta, JSON_COMPACT);
 	json_decref(meta);
 	return text;
+}
+
+/* From here on init leaves the job frozen, should this ckptd die. */
+static void mark_set(const char *path)
+{
+	cleanup_close int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0)
+		log_warn("cannot make %s: %s; should ckptd die now, the job may run on for a moment behind "
+			 "its final checkpoint", path, strerror(errno));
 }
 
 static int commit(struct checkpoint *checkpoint)
@@ -282,8 +305,12 @@ static int commit(struct checkpoint *checkpoint)
 	manifest.meta = make_meta(checkpoint);
 	if (!manifest.meta)
 		return problem_set(checkpoint->problem, ENOMEM, "out of memory");
+	if (manifest.final)
+		mark_set(checkpoint->options->mark);
 	ret = manifest_commit(checkpoint->reader->store, &checkpoint->reader->term, &manifest,
 			      checkpoint->stats->name, checkpoint->problem);
+	if (manifest.final && ret)
+		unlink(checkpoint->options->mark);
 	free(manifest.meta);
 	return ret;
 }

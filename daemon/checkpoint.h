@@ -9,6 +9,7 @@
  *   "time"                CLOCK_REALTIME seconds
  *   "host"                see host.h
  *   "criu", "mechanism"   what was used
+ *   "mechanism_reason"    why none before it in the order; "" when it is the first
  *   "files"               [{"path", "size"}]: see files.h
  *   "stdout", "stderr"    bytes of output at the checkpoint; no "stderr" when both go to one file
  *   "stdout_base", "stderr_base"  file offset in the caller's own output where the job's began; -1:
@@ -50,6 +51,8 @@ struct checkpoint_options {
 	int criu_timeout_ms;
 	const char *stdout_path;
 	const char *stderr_path;        /* NULL: with stdout */
+	const char *mark;               /* a file that exists from before a final commit on; see init_spec.h */
+	const char *mechanism_reason;   /* see meta */
 	const json_t *facts;            /* what the job knows of itself; becomes part of meta */
 	uint64_t sequence;              /* in the term */
 };
@@ -57,8 +60,8 @@ struct checkpoint_options {
 /*
  * 0: committed, and the job runs on (or stands frozen after a final one).
  * Else nothing was committed, the job runs on, and what was committed before stays valid;
- * -ESTALE: the job belongs to another node; -EOWNERDEAD: criu had to be killed, and the job's tasks
- * may be damaged: end them and go back to the last checkpoint.
+ * -ESTALE: the job belongs to another node; -EOWNERDEAD: criu died with the job's tasks in its hands:
+ * end them and go back to the last checkpoint.
  */
 int checkpoint_take(struct reader *reader, struct criu_job *criu,
 		    const struct checkpoint_options *options, struct checkpoint_stats *stats,

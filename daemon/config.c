@@ -277,7 +277,8 @@ static const struct key class_keys[] = {
 	{ "margin", CLASS(margin_ms), DURATION(SECOND, HOUR), .zero = true, .fallback = "15s",
 	  .meaning = "The part of the window that is kept free. Shorter than the window." },
 	{ "criu_timeout", CLASS(criu_timeout_ms), DURATION(SECOND, HOUR), .fallback = "60s",
-	  .meaning = "A criu that takes longer is ended and the job goes on." },
+	  .meaning = "A criu that takes longer is ended. The job goes on; if criu had hold of it, it is "
+		     "ended too, and goes back to its last checkpoint." },
 };
 
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
@@ -308,7 +309,7 @@ struct parser {
 __attribute__((format(printf, 3, 4)))
 static void parser_fail(struct parser *parser, unsigned int line, const char *format, ...)
 {
-	char text[600];
+	char text[600], place[16] = "";
 	va_list args;
 
 	if (parser->error)
@@ -317,7 +318,10 @@ static void parser_fail(struct parser *parser, unsigned int line, const char *fo
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	parser->error_line = line;
-	parser->error = problem_set(parser->problem, EINVAL, "%s:%u: %s", parser->path, line, text);
+	/* What is missing altogether is missing in no line. */
+	if (line)
+		snprintf(place, sizeof(place), ":%u", line);
+	parser->error = problem_set(parser->problem, EINVAL, "%s%s: %s", parser->path, place, text);
 }
 
 static int parser_fail_memory(struct parser *parser)
@@ -789,6 +793,26 @@ const struct class *config_class(const struct config *config, const char *name)
 		if (!strcmp(config->classes[i].name, name))
 			return &config->classes[i];
 	return NULL;
+}
+
+int class_store_identity(const struct class *class, uid_t *uid, gid_t *gid, struct problem *problem)
+{
+	const char *user = class->store_user;
+	struct passwd entry, *found = NULL;
+	char buffer[4096], *end;
+
+	if (!user || !*user)
+		return 0;
+	*uid = (uid_t)strtoul(user, &end, 10);
+	if (getpwnam_r(user, &entry, buffer, sizeof(buffer), &found) == 0 && found)
+		*uid = found->pw_uid;
+	else if (*end)
+		return problem_set(problem, ENOENT, "store_user = %s of class %s: there is no such user on "
+				   "this node", user, class->name);
+	else if (getpwuid_r(*uid, &entry, buffer, sizeof(buffer), &found))
+		found = NULL;
+	*gid = found ? found->pw_gid : *uid;
+	return 0;
 }
 
 static void section_print_manual(const struct section *section)

@@ -46,6 +46,8 @@ struct config {
 int config_load(struct config **config, const char *path, struct problem *problem);
 void config_free(struct config *config);
 const struct class *config_class(const struct config *config, const char *name);
+/* The ids of store_user; without one they stay as they are. */
+int class_store_identity(const struct class *class, uid_t *uid, gid_t *gid, struct problem *problem);
 /* Prints every key with unit, range, default and meaning. */
 void config_print_manual(void);
 

@@ -47,6 +47,7 @@ struct slot {
 	struct client *client;
 	json_t *backlog;        /* events while no client is there */
 	sd_event_source *timer; /* ends the wait for a client */
+	bool told;              /* a client has heard how it ended */
 	bool gone;
 };
 
@@ -60,6 +61,7 @@ struct control {
 	int listen_fd;
 	int64_t deadline_ms;    /* of the interruption; 0: none is known */
 	json_t *notice;         /* for status */
+	json_t *notices_problem; /* why notices cannot be seen; NULL or null: they can */
 };
 
 /* --- telling clients --- */
@@ -84,6 +86,11 @@ static void client_error(struct client *client, int status, const char *text)
 	json_decref(answer);
 }
 
+static bool is_end(const char *kind)
+{
+	return !strcmp(kind, "ended") || !strcmp(kind, "interrupted") || !strcmp(kind, "failed");
+}
+
 static void slot_deliver(struct slot *slot, json_t *event)
 {
 	const char *kind = json_string_value(json_object_get(event, "event"));
@@ -99,6 +106,7 @@ static void slot_deliver(struct slot *slot, json_t *event)
 	client_send(slot->client, event, fds, count);
 	while (count)
 		close(fds[--count]);
+	slot->told |= is_end(kind);
 }
 
 static void answer_askers(struct slot *slot, const json_t *event)
@@ -186,7 +194,7 @@ static struct slot *slot_find(struct control *control, const char *id)
 static void slot_gone(struct slot *slot)
 {
 	slot->gone = true;
-	if (slot->client)
+	if (slot->client || slot->told)
 		slot_free(slot);
 	else
 		slot_arm(slot, KEEP_ENDED_US);
@@ -328,6 +336,11 @@ static void serve_run(struct client *client, const json_t *request)
 	int ret = job_name(request, client->who.uid, id, sizeof(id), &problem);
 
 	slot = ret ? NULL : slot_find(control, id);
+	/* It has ended, and who was to hear of it will not come any more. */
+	if (slot && slot->gone && !resume) {
+		slot_free(slot);
+		slot = NULL;
+	}
 	if (ret == 0 && client->slot)
 		ret = problem_set(&problem, EBUSY, "one run per connection");
 	else if (ret == 0 && slot && resume && !slot->client)
@@ -360,10 +373,12 @@ static void serve_status(struct client *client)
 			json_array_append_new(jobs, job_status(slot->job));
 	for (size_t i = 0; i < control->setup->config->class_count; i++)
 		json_array_append_new(classes, json_string(control->setup->config->classes[i].name));
-	answer = json_pack("{s:s, s:s, s:s, s:b, s:o, s:o, s:O?}", "version", CKPT_VERSION, "node",
-			   control->setup->node, "criu", control->setup->criu.text, "criu_tracks_memory",
-			   control->setup->criu.tracks_memory, "jobs", jobs, "classes", classes, "notice",
-			   control->notice);
+	answer = json_pack("{s:s, s:s, s:s, s:b, s:o, s:o, s:O?, s:s, s:O?}", "version", CKPT_VERSION,
+			   "node", control->setup->node, "criu", control->setup->criu.text,
+			   "criu_tracks_memory", control->setup->criu.tracks_memory, "jobs", jobs,
+			   "classes", classes, "notice", control->notice, "notices",
+			   control->setup->config->imds_endpoint, "notices_problem",
+			   control->notices_problem);
 	client_send(client, answer, NULL, 0);
 	json_decref(answer);
 }
@@ -545,9 +560,13 @@ static int on_notice(sd_event_source *source, int fd, uint32_t revents, void *ar
 		break;
 	case NOTICE_SOURCE_DOWN:
 		log_warn("%s", notice.text);
+		json_decref(control->notices_problem);
+		control->notices_problem = json_string(notice.text);
 		break;
 	case NOTICE_SOURCE_UP:
 		log_info("%s", notice.text);
+		json_decref(control->notices_problem);
+		control->notices_problem = NULL;
 		break;
 	}
 	return 0;
@@ -685,6 +704,7 @@ void control_destroy(struct control *control)
 	}
 	close(control->setup->event_fd);
 	json_decref(control->notice);
+	json_decref(control->notices_problem);
 	sd_event_unref(control->event);
 	free(control);
 }

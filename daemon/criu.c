@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cgroup.h"
 #include "cleanup.h"
 #include "faults.h"
 #include "init_spec.h"
@@ -36,6 +37,15 @@
 #define PAGE_SOCKET_FD 3
 #define CRIU_CACHE "/run/criu.kdat"
 #define MAX_ARGUMENTS 48
+/* A guest under emulation needs seconds where a node needs milliseconds. */
+#define PROBE_TIMEOUT_MS 30000
+
+/* Of the supervisor, besides criu's own; what CRIU and shells use is below. */
+enum {
+	EXIT_NO_START = 124,
+	EXIT_NO_PROGRAM = 127,
+	EXIT_SIGNAL = 128,      /* + signal */
+};
 
 /* The command line and environment of one criu, built before the fork. */
 struct command {
@@ -75,30 +85,49 @@ static void command_init(struct command *command, const struct criu_job *job, co
 	command->environment[2] = job->uid ? command->preload : NULL;
 }
 
+/* Until the end, or until there is no room or for long nothing came: the program is then ended. */
+static int read_output(int fd, pid_t pid, char *output, size_t bytes)
+{
+	struct pollfd wait = { .fd = fd, .events = POLLIN };
+	size_t done = 0;
+	ssize_t n = 1;
+	int ready = 1;
+
+	while (n > 0 && done < bytes - 1 && (ready = poll(&wait, 1, PROBE_TIMEOUT_MS)) > 0) {
+		n = read(fd, output + done, bytes - 1 - done);
+		done += n > 0 ? (size_t)n : 0;
+	}
+	output[done] = '\0';
+	if (n > 0)
+		kill(-pid, SIGKILL);
+	return ready ? 0 : -ETIMEDOUT;
+}
+
 /* Runs a program and gives what it printed on both outputs. */
 static int run_capture(const char *const arguments[], char *output, size_t bytes)
 {
-	int out[2], status;
-	size_t done = 0;
-	ssize_t n;
+	int out[2], status, ret;
 	pid_t pid;
 
 	if (pipe2(out, O_CLOEXEC))
 		return -errno;
 	pid = fork();
 	if (pid == 0) {
+		setpgid(0, 0);
 		dup2(out[1], 1);
 		dup2(out[1], 2);
 		execvp(arguments[0], (char *const *)arguments);
 		_exit(127);
 	}
 	close(out[1]);
-	while (pid > 0 && done < bytes - 1 && (n = read(out[0], output + done, bytes - 1 - done)) > 0)
-		done += (size_t)n;
-	output[done] = '\0';
+	ret = pid < 0 ? -errno : read_output(out[0], pid, output, bytes);
 	close(out[0]);
-	if (pid < 0 || waitpid(pid, &status, 0) < 0)
-		return -errno;
+	if (pid < 0)
+		return ret;
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (ret)
+		return ret;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
 		return -ENOENT;
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
@@ -133,21 +162,30 @@ int criu_probe(const char *program, struct criu_version *version, struct problem
 		return problem_set(problem, ENOENT,
 				   "CRIU is missing ('%s' cannot be run): install the package criu, or "
 				   "set criu = in the [daemon] section", program);
+	if (ret == -ETIMEDOUT)
+		return problem_set(problem, ETIMEDOUT, "'%s --version' did not answer within %d s: is this "
+				   "CRIU, and does its file system answer?", program,
+				   PROBE_TIMEOUT_MS / 1000);
 	found = strstr(text, "Version: ");
 	if (!found || sscanf(found + 9, "%u.%u.%u", &version->major, &version->minor,
 			     &version->patch) < 2)
-		return problem_set(problem, EPROTO, "'%s --version' does not answer like CRIU: %.100s",
-				   program, text);
+		return problem_set(problem, EPROTO, "'%s --version' does not answer like CRIU, set criu = in "
+				   "the [daemon] section: %.*s", program, (int)strcspn(text, "\n") > 100 ?
+				   100 : (int)strcspn(text, "\n"), text);
 	snprintf(version->text, sizeof(version->text), "%.*s", (int)strcspn(found + 9, "\n "),
 		 found + 9);
 	if (version->major < 3 || (version->major == 3 && version->minor < 17))
-		return problem_set(problem, ENOTSUP, "CRIU %s is too old: 3.17 or later is needed",
-				   version->text);
+		return problem_set(problem, ENOTSUP, "CRIU %s is too old: install 3.17 or later, or "
+				   "set criu = in the [daemon] section", version->text);
 	ret = check_kernel(version, problem);
 	if (ret)
 		return ret;
 	/* As root: it also makes CRIU's cache of kernel features, which no user may own. */
-	version->tracks_memory = run_capture(check, text, sizeof(text)) == 0 && !fault("criu.no_soft_dirty");
+	ret = run_capture(check, text, sizeof(text));
+	if (ret == -ETIMEDOUT)
+		return problem_set(problem, ETIMEDOUT, "'%s check' did not answer within %d s", program,
+				   PROBE_TIMEOUT_MS / 1000);
+	version->tracks_memory = ret == 0 && !fault("criu.no_soft_dirty");
 	return 0;
 }
 
@@ -273,7 +311,7 @@ __attribute__((noreturn)) static void exec_criu(const struct criu_job *job, stru
 	int null = open("/dev/null", O_RDWR);
 
 	if (into_cgroup && write_procs(job->cgroup))
-		_exit(124);
+		_exit(EXIT_NO_START);
 	for (int i = 0; i < 3; i++)
 		dup2(null, i);
 	if (page_socket >= 0 && page_socket != PAGE_SOCKET_FD)
@@ -282,16 +320,31 @@ __attribute__((noreturn)) static void exec_criu(const struct criu_job *job, stru
 		fcntl(page_socket, F_SETFD, 0);
 	syscall(SYS_close_range, page_socket >= 0 ? PAGE_SOCKET_FD + 1 : 3, ~0U, 0);
 	if (setgroups(job->group_count, job->groups))
-		_exit(124);
+		_exit(EXIT_NO_START);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* What is ignored stays so over exec, and CRIU ends its own helpers with SIGTERM. */
 	signal(SIGTERM, SIG_DFL);
 	execvpe(job->program, command->arguments, command->environment);
-	_exit(127);
+	_exit(EXIT_NO_PROGRAM);
 }
 
-/* The process that criu is a child of; see the header. */
+/* As 3, 4, and 5; everything else is closed. */
+static void keep_descriptors(int lock, int freeze, int init)
+{
+	init = fcntl(init, F_DUPFD_CLOEXEC, 6);
+	lock = fcntl(lock, F_DUPFD_CLOEXEC, 6);
+	freeze = fcntl(freeze, F_DUPFD_CLOEXEC, 6);
+	dup2(lock, 3);
+	dup2(freeze, 4);
+	dup2(init, 5);
+	syscall(SYS_close_range, 6, ~0U, 0);
+}
+
+/*
+ * The process that criu is a child of; see the header.  A criu that fails has let go of the job, which
+ * may run; after one that was killed by a signal it must not.
+ */
 __attribute__((noreturn)) static void supervise(const struct criu_job *job, struct command *command,
 						int page_socket, bool restoring, pid_t ckptd)
 {
@@ -309,22 +362,22 @@ __attribute__((noreturn)) static void supervise(const struct criu_job *job, stru
 	freeze = open(path, O_WRONLY | O_CLOEXEC);
 	if (lock < 0 || freeze < 0 || flock(lock, LOCK_EX) ||
 	    setns(job->init_pidfd, CLONE_NEWPID | CLONE_NEWNS))
-		_exit(124);
+		_exit(EXIT_NO_START);
 	pid = fork();
 	if (pid == 0)
 		exec_criu(job, command, page_socket, restoring);
 	/* Keep only what is ours, so that no pipe of another job hangs on this process. */
-	dup2(lock, 3);
-	dup2(freeze, 4);
-	syscall(SYS_close_range, 5, ~0U, 0);
+	keep_descriptors(lock, freeze, job->init_pidfd);
 	while (pid < 0 || (waitpid(pid, &status, 0) < 0 && errno == EINTR))
 		if (pid < 0)
-			_exit(124);
+			_exit(EXIT_NO_START);
 	if (lstat(CRIU_CACHE, &cache) == 0 && cache.st_uid != 0)
 		unlink(CRIU_CACHE);
-	if (getppid() != ckptd && write(4, "0", 1) != 1)
-		_exit(124);
-	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128);
+	if (WIFEXITED(status) && (WEXITSTATUS(status) || getppid() != ckptd) && write(4, "0", 1) != 1)
+		_exit(EXIT_NO_START);
+	if (WIFSIGNALED(status) && getppid() != ckptd)
+		syscall(SYS_pidfd_send_signal, 5, SIGKILL, NULL, 0);
+	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_SIGNAL + WTERMSIG(status));
 }
 
 static int start(struct criu_run *run, const struct criu_job *job, struct command *command,
@@ -404,6 +457,25 @@ static bool is_noise(const char *error)
 	return strstr(error, "TCP_CORK") || strstr(error, "TCP_NODELAY") || strstr(error, "exited, status=");
 }
 
+/* CRIU's advice is for those who call it themselves. */
+static const char *remedy_of(const char *errors)
+{
+	static const struct {
+		const char *words;
+		const char *remedy;
+	} known[] = {
+		{ "External socket", "the program is connected by a unix socket to a process outside of the "
+		  "job, a service of this node perhaps: let it close that" },
+		{ "increase limit", "the program has a deleted file open that is too large: set ghost_limit = "
+		  "in its class" },
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+		if (strcasestr(errors, known[i].words))
+			return known[i].remedy;
+	return NULL;
+}
+
 /* The first and the last lines that CRIU calls errors. */
 static void read_errors(const struct criu_job *job, const char *log, char *text, size_t bytes)
 {
@@ -431,7 +503,8 @@ static void read_errors(const struct criu_job *job, const char *log, char *text,
 		snprintf(text + used, bytes - used, "; … %s", last);
 }
 
-static void kill_supervised(const struct criu_run *run)
+/* The supervisor's child; 0: it has none any more. */
+static pid_t supervised(const struct criu_run *run)
 {
 	char path[64];
 	cleanup_fclose FILE *children = NULL;
@@ -439,15 +512,77 @@ static void kill_supervised(const struct criu_run *run)
 
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", run->supervisor, run->supervisor);
 	children = fopen(path, "re");
-	while (children && fscanf(children, "%d", &child) == 1)
-		kill(child, SIGKILL);
+	return children && fscanf(children, "%d", &child) == 1 ? child : 0;
+}
+
+static bool stops_soon(pid_t pid)
+{
+	for (int tries = 0; tries < 100; tries++) {
+		if (proc_state(pid) == 'T')
+			return true;
+		poll(NULL, 0, 20);
+	}
+	return false;
+}
+
+/* Whether anybody has hold of the job's tasks. */
+static bool traced(const struct criu_job *job)
+{
+	cleanup_free pid_t *pids = NULL;
+	size_t count;
+
+	if (cgroup_pids(job->cgroup, &pids, &count, NULL))
+		return true;
+	for (size_t i = 0; i < count; i++)
+		if (proc_tracer(pids[i]))
+			return true;
+	return false;
+}
+
+/*
+ * The job is frozen, so only criu changes who traces its tasks, and a criu that is stopped does not.
+ * It has hold of all of them from before it changes anything until it has put everything back.
+ */
+static bool kill_supervised(const struct criu_run *run, const struct criu_job *job)
+{
+	pid_t criu = supervised(run);
+	bool held;
+
+	if (!criu)
+		return true;
+	kill(criu, SIGSTOP);
+	held = !stops_soon(criu) || traced(job);
+	kill(criu, SIGKILL);
+	return held;
+}
+
+/* What the supervisor's exit status says. */
+static int judge(const struct criu_job *job, const char *log, int status, struct problem *problem)
+{
+	const char *what = *log == 'd' ? "cannot save the job" : "cannot restore the job";
+	int code = WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_NO_START;
+	const char *remedy;
+	char errors[700];
+
+	if (code == 0)
+		return 0;
+	if (code > EXIT_SIGNAL)
+		return problem_set(problem, EOWNERDEAD, "criu was killed by signal %d", code - EXIT_SIGNAL);
+	if (code == EXIT_NO_PROGRAM)
+		return problem_set(problem, ENOENT, "%s cannot be run: install the package criu, or set criu = "
+				   "in the [daemon] section", job->program);
+	read_errors(job, log, errors, sizeof(errors));
+	remedy = remedy_of(errors);
+	return problem_set(problem, EIO, "criu %s: %s%s%s", what, *errors ? errors : code == EXIT_NO_START ?
+			   "it cannot be started in the job's namespaces" : "it does not say why",
+			   remedy ? ". " : "", remedy ? remedy : "");
 }
 
 int criu_wait(struct criu_run *run, const struct criu_job *job, const char *log, int timeout_ms,
 	      struct problem *problem)
 {
 	struct pollfd wait = { .fd = run->pidfd, .events = POLLIN };
-	char errors[700];
+	bool held = false;
 	int ready, status = 0;
 
 	if (run->page_socket >= 0)
@@ -456,21 +591,15 @@ int criu_wait(struct criu_run *run, const struct criu_job *job, const char *log,
 		ready = poll(&wait, 1, timeout_ms);
 	while (ready < 0 && errno == EINTR);
 	if (ready == 0)
-		kill_supervised(run);
+		held = kill_supervised(run, job);
 	while (waitpid(run->supervisor, &status, 0) < 0 && errno == EINTR)
 		;
 	close(run->pidfd);
 	*run = (struct criu_run){ .pidfd = -1, .page_socket = -1 };
 	if (ready == 0)
-		return problem_set(problem, ETIMEDOUT,
-				   "criu did not finish within %d s (criu_timeout) and was killed",
-				   timeout_ms / 1000);
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-		return 0;
-	read_errors(job, log, errors, sizeof(errors));
-	return problem_set(problem, EIO, "criu %s: %s", *log == 'd' ? "cannot save the job"
-			   : "cannot restore the job", *errors ? errors : "no reason given (exit status "
-			   "of a start that failed)");
+		return problem_set(problem, held ? EOWNERDEAD : ETIMEDOUT,
+				   "criu did not finish within criu_timeout and was killed");
+	return judge(job, log, status, problem);
 }
 
 int criu_wait_orphan(const char *directory, int timeout_ms, struct problem *problem)

@@ -8,7 +8,7 @@
  *
  * A supervisor process stands between ckptd and criu and outlives a ckptd that dies: criu must not
  * be killed while it has hold of the job's tasks.  Without ckptd the dump fails and criu lets go;
- * the supervisor then thaws the job.
+ * the supervisor then thaws the job.  Should criu die instead, it ends the job.
  */
 #ifndef CKPT_CRIU_H
 #define CKPT_CRIU_H
@@ -64,8 +64,9 @@ int criu_dump_start(struct criu_run *run, const struct criu_job *job, struct pro
 /* Restored tasks become children of the job's init. */
 int criu_restore_start(struct criu_run *run, const struct criu_job *job, struct problem *problem);
 /*
- * Waits; 0 when criu succeeded. problem: criu's own error lines. -ETIMEDOUT: it was killed, and the
- * job's tasks may be damaged.
+ * Waits; 0 when criu succeeded. problem: criu's own error lines. -ETIMEDOUT: it was killed before it
+ * had, or after it had had, hold of the job's tasks. -EOWNERDEAD: it was killed or died while it might
+ * have hold of them, so they may be damaged.
  */
 int criu_wait(struct criu_run *run, const struct criu_job *job, const char *log, int timeout_ms,
 	      struct problem *problem);

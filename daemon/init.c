@@ -33,6 +33,7 @@ struct init {
 	const char *stderr_path;
 	const char *directory;
 	char *private;
+	int recorded;           /* a later ckptd will find the job */
 };
 
 static void report(enum init_stage stage, int value, const char *text)
@@ -330,12 +331,46 @@ static void thaw(void)
 	}
 }
 
-static void serve(int signals)
+/* ckptd is gone. */
+static void orphaned(const struct init *init)
+{
+	int next;
+
+	if (!init->recorded) {
+		unlinkat(INIT_FD_DIRECTORY, INIT_RECORD, 0);
+		_exit(1);
+	}
+	if (faccessat(INIT_FD_DIRECTORY, INIT_MARK, F_OK, 0))
+		thaw();
+	/* A descriptor that has lost its writers says so for ever; a new one waits for the next. */
+	next = openat(INIT_FD_DIRECTORY, INIT_ALIVE, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (next < 0 || dup2(next, INIT_FD_ALIVE) < 0)
+		fail("opening the FIFO of ckptd again");
+	close(next);
+}
+
+static void listen(struct init *init)
+{
+	char bytes[16];
+	ssize_t n = read(INIT_FD_ALIVE, bytes, sizeof(bytes));
+
+	if (n == 0)
+		orphaned(init);
+	if (n <= 0 || init->recorded)
+		return;
+	init->recorded = 1;
+	if (init->spec.mode == INIT_START)
+		report(INIT_STAGE_ROOT, start_root(init), "");
+	/* ckptd takes the end of this pipe, which the root task's exec closes too, for success. */
+	close(INIT_FD_STATUS);
+}
+
+static void serve(struct init *init, int signals)
 {
 	struct signalfd_siginfo info;
 	struct pollfd wait[2] = {
 		{ .fd = signals, .events = POLLIN },
-		{ .fd = INIT_FD_ALIVE, .events = 0 },
+		{ .fd = INIT_FD_ALIVE, .events = POLLIN },
 	};
 
 	while (!reap()) {
@@ -343,11 +378,8 @@ static void serve(int signals)
 			fail("poll");
 		if (wait[0].revents && read(signals, &info, sizeof(info)) < 0 && errno != EAGAIN)
 			fail("signalfd");
-		/* A job whose ckptd died while it was frozen must not stay so. */
-		if (wait[1].revents & (POLLHUP | POLLERR)) {
-			thaw();
-			wait[1].fd = -1;
-		}
+		if (wait[1].revents)
+			listen(init);
 	}
 }
 
@@ -367,7 +399,7 @@ static int signals_open(void)
 
 int main(void)
 {
-	struct init init;
+	struct init init = { .recorded = 0 };
 	int signals;
 	pid_t pid;
 
@@ -388,10 +420,6 @@ int main(void)
 	enter_namespaces(&init);
 	signals = signals_open();
 	report(INIT_STAGE_READY, 0, "");
-	if (init.spec.mode == INIT_START)
-		report(INIT_STAGE_ROOT, start_root(&init), "");
-	/* ckptd takes the end of this pipe, which the root task's exec closes too, for success. */
-	close(INIT_FD_STATUS);
-	serve(signals);
+	serve(&init, signals);
 	return 0;
 }

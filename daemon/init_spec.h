@@ -9,6 +9,15 @@
  * ckpt-init forks the job's root task (or, at a restore, waits for the one that CRIU makes), reaps
  * what is orphaned, writes the root task's end into the file "exit" of the job's directory and
  * exits, which ends the PID namespace.  It is not part of a checkpoint.
+ *
+ * A ckptd that has the job in hand holds the write end of the FIFO "alive" in the job's directory.  A
+ * byte in it says that the record is written, so that a later ckptd will find the job: the program is
+ * started only then.  At the end of the last writer
+ *   - without such a byte: nobody will ever know of this job.  Init removes the record, should it just
+ *     have been written, and exits, and with it ends whatever CRIU has restored;
+ *   - else the job is thawed, for ckptd may have died while it was frozen.  Not so with the mark: the
+ *     final checkpoint may be committed, and the job must not run on behind it.  The next ckptd asks
+ *     the store.
  */
 #ifndef CKPT_INIT_SPEC_H
 #define CKPT_INIT_SPEC_H
@@ -21,10 +30,15 @@
 /* The kernel never gives PIDs below 300 again after a wrap, so those stay free for us and CRIU. */
 #define INIT_ROOT_PID 300
 
+/* In the job's directory. */
+#define INIT_ALIVE "alive"
+#define INIT_RECORD "job.json"
+#define INIT_MARK "committing"
+
 enum init_fd {
 	INIT_FD_SPEC = 3,
 	INIT_FD_STATUS = 4,      /* write end: struct init_report records */
-	INIT_FD_ALIVE = 5,       /* read end; ckptd holds the other: hang-up means that ckptd died */
+	INIT_FD_ALIVE = 5,       /* read end of INIT_ALIVE, non-blocking */
 	INIT_FD_DIRECTORY = 6,   /* the job's local directory */
 	INIT_FD_CGROUP = 7,      /* the job's cgroup directory */
 	INIT_FD_STDIN = 8,       /* the caller's stdin, to compare; -1 when stdin_path is empty */

@@ -210,6 +210,7 @@ void job_set_paths(struct job *job)
 	job_base_directory(job->setup->config, base, sizeof(base));
 	snprintf(job->directory, sizeof(job->directory), "%s/%s", base, job->id);
 	snprintf(job->images, sizeof(job->images), "%s/images", job->directory);
+	snprintf(job->mark, sizeof(job->mark), "%s/" INIT_MARK, job->directory);
 	snprintf(job->stdout_path, sizeof(job->stdout_path), "%s/stdout", job->directory);
 	snprintf(job->stderr_path, sizeof(job->stderr_path), "%s/%s", job->directory,
 		 job->merged ? "stdout" : "stderr");
@@ -223,20 +224,26 @@ static void tell_mechanism(struct job *job, const struct problem *problem)
 	const char *name = job->reader.tasks.mechanism->name;
 
 	job_set_status(job, "mechanism", json_string(name));
+	snprintf(job->mechanism_reason, sizeof(job->mechanism_reason), "%s", problem->text);
 	if (!problem->text[0])
 		return;
 	job_set_status(job, "mechanism_reason", json_string(problem->text));
 	log_warn("%s: its pages are tracked by %s, because %s", job->id, name, problem->text);
 }
 
-static int prepare(struct job *job, struct problem *problem)
+int job_prepare(struct job *job, struct problem *problem)
 {
+	struct problem why;
+
+	if (job->reader.window)
+		return 0;
 	job->reader.stopped = job_pass_stopped;
 	job->reader.stopped_arg = job;
-	job->reader.tasks.mechanism = tracker_choose(job->class->mechanism, problem);
+	job->reader.tasks.mechanism = tracker_choose(job->class->mechanism, &why);
 	if (!job->reader.tasks.mechanism)
-		return -ENOTSUP;
-	tell_mechanism(job, problem);
+		return problem_set(problem, ENOTSUP, "no mechanism that class %s names works on this node: %s",
+				   job->class->name, why.text);
+	tell_mechanism(job, &why);
 	return reader_init(&job->reader, problem);
 }
 
@@ -253,7 +260,7 @@ static void fail_begin(struct job *job, int ret, int status, const struct proble
 		return;
 	/* A program that never ran leaves nothing in the store. */
 	if (status == JOB_STATUS_NOT_EXECUTABLE || status == JOB_STATUS_NOT_FOUND)
-		store_retire(job->reader.store, NULL);
+		store_retire(job->reader.store, &job->reader.term, NULL);
 	else
 		job_release(job);
 }
@@ -264,13 +271,12 @@ static void *job_main(void *arg)
 	struct problem problem = { "" };
 	enum outcome outcome = OUTCOME_GOES_ON;
 	int status = JOB_STATUS_FAILED;
-	int ret = prepare(job, &problem);
+	int ret = 0;
 
-	if (ret == 0 && job->adopted) {
+	if (job->adopted)
 		outcome = job_adopt_until(job);
-	} else if (ret == 0) {
+	else
 		ret = job_begin(job, &status, &problem);
-	}
 	if (ret) {
 		fail_begin(job, ret, status, &problem);
 		job_tidy(job, OUTCOME_EXITED);
@@ -311,7 +317,7 @@ static int job_start_thread(struct job *job, struct problem *problem)
 {
 	int err;
 
-	json_object_set_new(job->status, "class", json_string(job->class->name));
+	json_object_set(job->status, "class", json_object_get(job->facts, "class"));
 	json_object_set_new(job->status, "uid", json_integer(job->caller.uid));
 	err = pthread_create(&job->thread, NULL, job_main, job);
 	if (err)
@@ -364,19 +370,19 @@ int job_adopt(struct job **adopted, const struct job_setup *setup, const char *i
 	      struct problem *problem)
 {
 	struct job *job = job_new(setup, id);
-	json_t *record;
+	json_t *record = NULL;
 	int ret;
 
 	if (!job)
 		return problem_set(problem, ENOMEM, "out of memory");
 	job_set_paths(job);
-	record = job_read_record(job->directory, &job->launch);
-	if (!record) {
-		job_free(job);
-		return -ENOENT;
+	ret = job_read_record(job->directory, &record, &job->launch, problem);
+	if (ret == -ENOENT)
+		directory_remove(job->directory);
+	if (ret == 0) {
+		ret = job_take_record(job, record, problem);
+		json_decref(record);
 	}
-	ret = job_take_record(job, record, problem);
-	json_decref(record);
 	if (ret == 0)
 		ret = job_start_thread(job, problem);
 	if (ret) {

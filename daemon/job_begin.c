@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,43 +12,23 @@
 #include "cgroup.h"
 #include "cleanup.h"
 #include "directory.h"
+#include "faults.h"
 #include "log.h"
 #include "proc.h"
 #include "restore.h"
 #include "wire.h"
 
-static int store_identity(const struct job *job, struct store_options *options,
-			  struct problem *problem)
-{
-	const char *user = job->class->store_user;
-	struct passwd entry, *found = NULL;
-	char buffer[4096], *end;
-
-	options->uid = job->caller.uid;
-	options->gid = job->caller.gid;
-	if (!user || !*user)
-		return 0;
-	options->uid = (uid_t)strtoul(user, &end, 10);
-	if (getpwnam_r(user, &entry, buffer, sizeof(buffer), &found) == 0 && found)
-		options->uid = found->pw_uid;
-	else if (*end)
-		return problem_set(problem, ENOENT, "store_user = %s of class %s: there is no such user on "
-				   "this node", user, job->class->name);
-	else if (getpwuid_r(options->uid, &entry, buffer, sizeof(buffer), &found) || !found)
-		found = NULL;
-	options->gid = found ? found->pw_gid : options->uid;
-	return 0;
-}
-
-static int open_store(struct job *job, struct problem *problem)
+int job_open_store(struct job *job, struct problem *problem)
 {
 	struct store_options options = {
+		.uid = job->caller.uid,
+		.gid = job->caller.gid,
 		.directory = job->class->store,
 		.cluster_key = job->setup->cluster_key,
 		.compress = job->class->compress,
 		.buffer_bytes = job->class->buffer_memory,
 	};
-	int ret = store_identity(job, &options, problem);
+	int ret = class_store_identity(job->class, &options.uid, &options.gid, problem);
 
 	return ret ? ret : store_open(&job->reader.store, &options, job->id, problem);
 }
@@ -137,6 +116,8 @@ static int launch(struct job *job, enum init_mode mode, struct problem *problem)
 		ret = launch_init(&job->launch, mode, &job->caller, &paths, problem);
 	job->criu.init_pid = job->launch.init_pid;
 	job->criu.init_pidfd = job->launch.init_pidfd;
+	if (ret == 0 && (ret = fault("job.launched")))
+		problem_set(problem, -ret, "stopped by a fault point");
 	return ret;
 }
 
@@ -160,8 +141,8 @@ static int find_root(struct job *job, struct problem *problem)
 	return ret;
 }
 
-/* The job's processes stand: from here on a restarted ckptd can take it up. */
-static int publish(struct job *job, bool restored, uint64_t stdout_bytes, uint64_t stderr_bytes,
+/* The job's processes stand: from here on a restarted ckptd can take it up, and its program may run. */
+static int confirm(struct job *job, bool restored, uint64_t stdout_bytes, uint64_t stderr_bytes,
 		   bool cut, struct problem *problem)
 {
 	int ret;
@@ -173,8 +154,15 @@ static int publish(struct job *job, bool restored, uint64_t stdout_bytes, uint64
 				 json_object_get(job->facts, "outputs"));
 	pthread_mutex_unlock(&job->lock);
 	ret = job_write_record(job, problem);
-	if (ret == 0)
-		ret = find_root(job, problem);
+	if (ret == 0 && (ret = fault("job.recorded")))
+		problem_set(problem, -ret, "stopped by a fault point");
+	return ret ? ret : launch_confirm(&job->launch, problem);
+}
+
+static int announce(struct job *job, struct problem *problem)
+{
+	int ret = find_root(job, problem);
+
 	if (ret == 0)
 		job_post(job, json_incref(job->running));
 	return ret;
@@ -193,12 +181,15 @@ static int start_new(struct job *job, const struct term *previous, int *status,
 	if (ret == 0)
 		ret = launch(job, INIT_START, problem);
 	if (ret == 0)
+		ret = job_start_capture(job, NULL, problem);
+	if (ret == 0)
+		ret = confirm(job, false, 0, 0, false, problem);
+	if (ret == 0)
 		ret = launch_wait_exec(&job->launch, status, problem);
 	if (ret)
 		return ret;
 	*status = JOB_STATUS_FAILED;
-	ret = job_start_capture(job, NULL, problem);
-	return ret ? ret : publish(job, false, 0, 0, false, problem);
+	return announce(job, problem);
 }
 
 static void restore_note(void *arg, uint64_t done, uint64_t all)
@@ -313,8 +304,10 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 	if (ret == 0)
 		directory_remove(job->images);
 	if (ret == 0)
-		ret = publish(job, true, restored.stdout_bytes, restored.stderr_bytes, !manifest->final,
+		ret = confirm(job, true, restored.stdout_bytes, restored.stderr_bytes, !manifest->final,
 			      problem);
+	if (ret == 0)
+		ret = announce(job, problem);
 	if (ret == 0) {
 		const json_t *host = json_object_get(restored.meta, "host");
 
@@ -339,7 +332,8 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 static int restore_newest(struct job *job, struct term *previous, char **names, size_t count,
 			  struct problem *problem)
 {
-	int ret = -ENOENT;
+	struct problem damage;
+	int ret;
 
 	job_set_state(job, JOB_RESTORING);
 	ret = make_directory(job, problem);
@@ -352,10 +346,12 @@ static int restore_newest(struct job *job, struct term *previous, char **names, 
 		if (i + 1 < count)
 			job_note(job, "%s; trying the checkpoint before it", problem->text);
 	}
-	return ret;
+	damage = *problem;
+	return problem_set(problem, EBADMSG, "%s. No checkpoint before it is left: put the file back from a "
+			   "backup, or begin anew under another name (--job NAME)", damage.text);
 }
 
-static void free_names(char **names, size_t count)
+void job_free_names(char **names, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
 		free(names[i]);
@@ -370,9 +366,11 @@ int job_begin(struct job *job, int *status, struct problem *problem)
 	int ret;
 
 	*status = JOB_STATUS_FAILED;
-	ret = cgroup_of(job->caller.pid, job->parent_cgroup, sizeof(job->parent_cgroup), problem);
+	ret = job_prepare(job, problem);
 	if (ret == 0)
-		ret = open_store(job, problem);
+		ret = cgroup_of(job->caller.pid, job->parent_cgroup, sizeof(job->parent_cgroup), problem);
+	if (ret == 0)
+		ret = job_open_store(job, problem);
 	if (ret == 0)
 		ret = await_term(job, &previous, problem);
 	if (ret == 0)
@@ -384,7 +382,7 @@ int job_begin(struct job *job, int *status, struct problem *problem)
 		ret = restore_newest(job, &previous, names, count, problem);
 	else
 		ret = start_new(job, &previous, status, problem);
-	free_names(names, count);
+	job_free_names(names, count);
 	if (ret == 0 && !count)
 		job_prepare_criu(job);
 	job->criu.init_pid = job->launch.init_pid;
@@ -394,25 +392,16 @@ int job_begin(struct job *job, int *status, struct problem *problem)
 
 /* --- taking a job up again --- */
 
-static int latest_map(struct job *job, struct problem *problem)
+static int take_map(struct job *job, const char *name, struct problem *problem)
 {
 	struct manifest *manifest;
-	char **names;
-	size_t count;
-	int ret = store_list_checkpoints(job->reader.store, &names, &count, problem);
+	int ret = manifest_read(job->reader.store, name, &manifest, problem);
 
-	if (ret || !count)
-		return ret;
-	ret = manifest_read(job->reader.store, names[0], &manifest, problem);
-	free_names(names, count);
 	if (ret)
 		return ret;
-	if (manifest->term == job->reader.term.number) {
-		job->sequence = manifest->sequence;
-		/* ckptd died between the commit and the end of the job. */
-		if (manifest->final)
-			ret = -EALREADY;
-	}
+	/* ckptd died between the commit and the end of the job. */
+	if (manifest->final && manifest->term == job->reader.term.number)
+		ret = -EALREADY;
 	pagemap_destroy(job->reader.map);
 	job->reader.map = manifest->map;
 	manifest->map = NULL;
@@ -420,33 +409,106 @@ static int latest_map(struct job *job, struct problem *problem)
 	return ret;
 }
 
-static int adopt(struct job *job, struct problem *problem)
+static int latest_map(struct job *job, struct problem *problem)
 {
-	struct term term;
-	int ret = criu_wait_orphan(job->images, (int)job->class->criu_timeout_ms, problem);
+	char **names;
+	size_t count;
+	uint64_t term;
+	int ret = store_list_checkpoints(job->reader.store, &names, &count, problem);
+
+	if (ret)
+		return ret;
+	for (size_t i = 0; i < count; i++) {
+		ret = take_map(job, names[i], problem);
+		if (ret != -EBADMSG)
+			break;
+		log_warn("%s: %s", job->id, problem->text);
+	}
+	/* Numbers are not used again, also those of what is damaged. */
+	if (count && manifest_parse_name(names[0], &term, &job->sequence) == 0 &&
+	    term != job->reader.term.number)
+		job->sequence = 0;
+	job_free_names(names, count);
+	return ret == -EBADMSG ? 0 : ret;
+}
+
+#define ORPHAN_TIMEOUT_MS 60000
+
+/* Whatever else there is to say of it, the job runs, unless it must not: see init_spec.h. */
+static int adopt_processes(struct job *job, bool committing, struct problem *problem)
+{
+	int ret = criu_wait_orphan(job->images, ORPHAN_TIMEOUT_MS, problem);
 
 	if (ret)
 		log_warn("%s: %s", job->id, problem->text);
-	ret = cgroup_thaw(job->reader.cgroup, problem);
-	if (ret == 0)
-		ret = open_store(job, problem);
-	if (ret == 0)
-		ret = store_read_term(job->reader.store, &term, problem);
-	if (ret == 0 && term.number != job->reader.term.number)
+	ret = 0;
+	if (job->launch.alive_fd < 0 && !job_init_gone(job))
+		ret = launch_adopt(&job->launch, job->directory, problem);
+	if (job_init_gone(job))
+		return 0;
+	if (ret == 0 && !committing)
+		ret = cgroup_thaw(job->reader.cgroup, problem);
+	if (ret == 0 && !job->root_pid)
+		ret = find_root(job, problem);
+	return ret;
+}
+
+static int adopt_term(struct job *job, struct problem *problem)
+{
+	struct term term;
+	int ret = store_read_term(job->reader.store, &term, problem);
+
+	if (ret)
+		return ret;
+	if (!term.number)
+		return problem_set(problem, ENOENT, "the store %s does not know this job: its checkpoints "
+				   "were removed, or another store is mounted there", job->class->store);
+	if (term.number != job->reader.term.number)
 		return -ESTALE;
+	job->reader.term = term;
+	return 0;
+}
+
+static int adopt_store(struct job *job, struct problem *problem)
+{
+	int ret;
+
+	if (!job->class)
+		return problem_set(problem, ENOENT, "it is of class %s, which is not configured any more; put "
+				   "the class back and restart ckptd", json_string_value(
+				   json_object_get(job->facts, "class")) ?: "?");
+	job_prepare_criu(job);
+	job->criu.init_pid = job->launch.init_pid;
+	job->criu.init_pidfd = job->launch.init_pidfd;
+	ret = job_prepare(job, problem);
 	if (ret == 0)
-		job->reader.term = term;
+		ret = job_open_store(job, problem);
+	if (ret)
+		return ret;
+	ret = adopt_term(job, problem);
 	if (ret == 0)
 		ret = latest_map(job, problem);
-	if (ret == 0 && job_init_gone(job))
+	/* A job that has ended may have been interrupted, or its checkpoints may have been removed. */
+	if (ret != -EALREADY && ret != -ESTALE && job_init_gone(job))
 		return -ESRCH;
+	return ret ? ret : job_start_capture(job, NULL, problem);
+}
+
+static int adopt(struct job *job, struct problem *problem)
+{
+	bool committing = access(job->mark, F_OK) == 0;
+	int ret = adopt_processes(job, committing, problem);
+
 	if (ret == 0)
-		ret = job_start_capture(job, NULL, problem);
+		ret = adopt_store(job, problem);
+	/* The final checkpoint was not committed. */
+	if (ret == 0 && committing && unlink(job->mark))
+		ret = problem_set(problem, errno, "cannot remove %s: %s", job->mark, strerror(errno));
+	if (ret == 0 && committing)
+		ret = cgroup_thaw(job->reader.cgroup, problem);
 	/* The map says what was stored, the full first collect what is there. */
 	if (ret == 0)
 		ret = tasks_adopt(&job->reader.tasks, job->reader.cgroup, problem);
-	if (ret == 0)
-		ret = find_root(job, problem);
 	if (ret == 0)
 		log_info("%s: taken up again; its next epoch is full", job->id);
 	return ret;
@@ -459,7 +521,7 @@ enum outcome job_adopt_until(struct job *job)
 		{ .fd = job->wake_fd, .events = POLLIN },
 		{ .fd = job->launch.init_pidfd, .events = POLLIN },
 	};
-	struct problem problem;
+	struct problem problem, told = { "" };
 
 	for (;;) {
 		int ret = adopt(job, &problem);
@@ -472,8 +534,11 @@ enum outcome job_adopt_until(struct job *job)
 			return OUTCOME_EXITED;
 		if (ret == -EALREADY)
 			return OUTCOME_INTERRUPTED;
-		log_warn("%s: cannot be taken up yet, it runs on without checkpoints: %s", job->id,
-			 problem.text);
+		if (strcmp(told.text, problem.text))
+			job_note(job, "ckptd is back but cannot take the job up yet, which %s: %s",
+				 access(job->mark, F_OK) ? "runs on without checkpoints" : "stands still, "
+				 "since its final checkpoint may be committed", problem.text);
+		told = problem;
 		job_set_status(job, "problem", json_string(problem.text));
 		tasks_free(&job->reader.tasks);
 		if (job->reader.store)

@@ -36,6 +36,7 @@ struct job {
 	char images[PATH_MAX / 2 + 16];
 	char stdout_path[PATH_MAX / 2 + 16];
 	char stderr_path[PATH_MAX / 2 + 16];
+	char mark[PATH_MAX / 2 + 16];   /* INIT_MARK */
 	char parent_cgroup[PATH_MAX / 2];
 
 	/* The thread's own. */
@@ -52,8 +53,10 @@ struct job {
 	int64_t next_lease_ms;
 	struct pace pace;
 	json_t *last_event;             /* posted when the job has been tidied away */
+	char mechanism_reason[sizeof(((struct problem *)0)->text)]; /* why no better one; "": it is the first */
+	unsigned int epochs_failing;    /* one after the other */
 	bool told_unprotected;
-	char last_failure[sizeof(((struct problem *)0)->text)];
+	char last_failure[sizeof(((struct problem *)0)->text)]; /* of a checkpoint */
 	enum policy_safety safety;      /* as last published */
 	bool left;
 
@@ -77,7 +80,7 @@ enum outcome {
 	OUTCOME_GOES_ON,
 	OUTCOME_EXITED,         /* the program ended by itself */
 	OUTCOME_INTERRUPTED,    /* final checkpoint committed, the job is ended */
-	OUTCOME_DAMAGED,        /* criu had to be killed: go back to the last checkpoint */
+	OUTCOME_DAMAGED,        /* criu died with the job in its hands: go back to the last checkpoint */
 	OUTCOME_LOST,           /* another node has it */
 	OUTCOME_CANCELLED,      /* its `run` is gone */
 	OUTCOME_LEFT,           /* ckptd stops, the job runs on */
@@ -90,18 +93,27 @@ void job_set_state(struct job *job, enum job_state state);
 /* Steals value. */
 void job_set_status(struct job *job, const char *key, json_t *value);
 void job_set_paths(struct job *job);
+/* The mechanism and the reader, before anything is read. May be repeated after an error. */
+int job_prepare(struct job *job, struct problem *problem);
 
 /* job_record.c: local state, for a ckptd that comes after this one */
 json_t *job_make_facts(const struct job *job, json_t *outputs);
 int job_write_record(struct job *job, struct problem *problem);
-/* The record of a job that ran in this boot, or NULL; init_pidfd is -1 if it has ended. */
-json_t *job_read_record(const char *directory, struct launch *launch);
+/*
+ * The record of a job that ran in this boot; init_pidfd is -1 if it has ended. -ENOENT: what the
+ * directory holds is left over from a job that never ran, or ran in another boot.
+ */
+int job_read_record(const char *directory, json_t **record, struct launch *launch,
+		    struct problem *problem);
+/* Its class may have gone from the configuration: then class is NULL. */
 int job_take_record(struct job *job, json_t *record, struct problem *problem);
 
 /* job_begin.c: how a job comes to run here */
 int job_begin(struct job *job, int *status, struct problem *problem);
 enum outcome job_adopt_until(struct job *job);
 void job_prepare_criu(struct job *job);
+int job_open_store(struct job *job, struct problem *problem);
+void job_free_names(char **names, size_t count);
 
 /* job_capture.c: files that are part of checkpoints */
 /* The roots that the class names; restored: what putback has put back, or NULL. */

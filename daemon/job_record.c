@@ -31,7 +31,7 @@ int job_write_record(struct job *job, struct problem *problem)
 	json_t *record;
 	int ret;
 
-	snprintf(path, sizeof(path), "%s/job.json", job->directory);
+	snprintf(path, sizeof(path), "%s/" INIT_RECORD, job->directory);
 	snprintf(fresh, sizeof(fresh), "%s.new", path);
 	if (proc_boot_id(boot))
 		return problem_set(problem, EIO, "cannot read this boot's identity");
@@ -48,30 +48,41 @@ int job_write_record(struct job *job, struct problem *problem)
 	return 0;
 }
 
-json_t *job_read_record(const char *directory, struct launch *launch)
+/* Its number may be another's by now. */
+static void find_init(const json_t *record, struct launch *launch)
 {
-	char path[PATH_MAX], boot[40];
 	uint64_t start_time;
-	json_t *record;
 
-	snprintf(path, sizeof(path), "%s/job.json", directory);
-	record = json_load_file(path, 0, NULL);
-	if (!record || proc_boot_id(boot) ||
-	    strcmp(boot, json_string_value(json_object_get(record, "boot")) ?: "")) {
-		json_decref(record);
-		return NULL;
-	}
 	launch->init_pid = (pid_t)json_integer_value(json_object_get(record, "init_pid"));
 	launch->init_pidfd = launch->init_pid > 0 ? pidfd_of(launch->init_pid) : -1;
 	if (launch->init_pidfd >= 0 &&
 	    proc_start_time(launch->init_pid, &start_time) == 0 &&
 	    (json_int_t)start_time == json_integer_value(json_object_get(record, "init_start")))
-		return record;
-	/* Its number may be another's by now. */
+		return;
 	if (launch->init_pidfd >= 0)
 		close(launch->init_pidfd);
 	launch->init_pidfd = -1;
-	return record;
+}
+
+int job_read_record(const char *directory, json_t **record, struct launch *launch,
+		    struct problem *problem)
+{
+	char path[PATH_MAX], boot[40];
+	json_error_t error;
+
+	snprintf(path, sizeof(path), "%s/" INIT_RECORD, directory);
+	if (access(path, F_OK) && errno == ENOENT)
+		return -ENOENT;
+	*record = json_load_file(path, 0, &error);
+	if (!*record || proc_boot_id(boot))
+		return problem_set(problem, EIO, "cannot read %s, so the job that it describes is not taken "
+				   "up: %s", path, *record ? "this boot has no identity" : error.text);
+	if (strcmp(boot, json_string_value(json_object_get(*record, "boot")) ?: "")) {
+		json_decref(*record);
+		return -ENOENT;
+	}
+	find_init(*record, launch);
+	return 0;
 }
 
 int job_take_record(struct job *job, json_t *record, struct problem *problem)
@@ -84,10 +95,6 @@ int job_take_record(struct job *job, json_t *record, struct problem *problem)
 	job->running = json_incref(json_object_get(record, "running"));
 	name = json_string_value(json_object_get(job->facts, "class"));
 	job->class = name ? config_class(job->setup->config, name) : NULL;
-	if (!job->class)
-		return problem_set(problem, ENOENT, "job %s is of class %s, which is not configured any more: "
-				   "it runs on without checkpoints until the class is back and ckptd is "
-				   "restarted", job->id, name ? name : "?");
 	job->caller.uid = (uid_t)json_integer_value(json_object_get(job->facts, "uid"));
 	job->caller.gid = (gid_t)json_integer_value(json_object_get(job->facts, "gid"));
 	json_t *groups = json_object_get(job->facts, "groups");
@@ -105,8 +112,5 @@ int job_take_record(struct job *job, json_t *record, struct problem *problem)
 	snprintf(job->parent_cgroup, sizeof(job->parent_cgroup), "%s",
 		 json_string_value(json_object_get(record, "parent_cgroup")));
 	job_set_paths(job);
-	job_prepare_criu(job);
-	job->criu.init_pid = job->launch.init_pid;
-	job->criu.init_pidfd = job->launch.init_pidfd;
 	return 0;
 }

@@ -14,6 +14,7 @@
 #include "cgroup.h"
 #include "cleanup.h"
 #include "directory.h"
+#include "faults.h"
 #include "log.h"
 #include "proc.h"
 
@@ -21,6 +22,7 @@
 #define FINAL_RETRY_MS 3000
 /* Until a killed job must be gone. */
 #define KILL_TIMEOUT_MS 30000
+#define TEXT_LOST "another node has taken over this job; the processes here were ended"
 /* Epochs that come closer than this cost more than they save. */
 #define SHORTEST_EPOCH_MS 1000
 
@@ -121,9 +123,14 @@ static void run_epoch(struct job *job)
 	if (ret) {
 		count_status(job, "epochs_failed", 1);
 		job_set_status(job, "problem", json_string(problem.text));
-		log_warn("%s: epoch failed, the job runs on: %s", job->id, problem.text);
+		/* The next ones will fail as well; status has the reason of the last. */
+		if (!job->epochs_failing++)
+			log_warn("%s: epoch failed, the job runs on: %s", job->id, problem.text);
 		return;
 	}
+	if (job->epochs_failing)
+		log_info("%s: epochs succeed again, after %u that failed", job->id, job->epochs_failing);
+	job->epochs_failing = 0;
 	pace_add_epoch(&job->pace, &pass, begun);
 	job->pace.memory_pages = memory_kib(job) / (PAGE_BYTES / 1024);
 	plan_epoch(job);
@@ -178,8 +185,11 @@ static int run_checkpoint(struct job *job, bool final, struct problem *problem)
 		.criu_timeout_ms = (int)job->class->criu_timeout_ms,
 		.stdout_path = job->stdout_path,
 		.stderr_path = job->merged ? NULL : job->stderr_path,
+		.mark = job->mark,
+		.mechanism_reason = job->mechanism_reason,
 		.facts = job->facts,
-		.sequence = job->sequence + 1,
+		/* Also a number that failed is used: its manifest may be there, for all one can tell. */
+		.sequence = ++job->sequence,
 	};
 	int ret;
 
@@ -190,16 +200,15 @@ static int run_checkpoint(struct job *job, bool final, struct problem *problem)
 	plan_epoch(job);
 	if (ret) {
 		count_status(job, "checkpoints_failed", 1);
-		job_set_status(job, "problem", json_string(problem->text));
+		job_set_status(job, "checkpoint_problem", json_string(problem->text));
 		return ret;
 	}
-	job->sequence++;
 	pace_add_checkpoint(&job->pace, &stats);
 	publish_forecast(job);
 	count_status(job, "checkpoints", 1);
 	count_status(job, "bytes_written", (json_int_t)stats.bytes_written);
 	job_set_status(job, "last_checkpoint", checkpoint_status(&stats));
-	job_set_status(job, "problem", json_null());
+	job_set_status(job, "checkpoint_problem", json_null());
 	log_info("%s: %s %s committed: %lu pages, %lu written (%.1f MiB), frozen %lld ms (criu %lld ms), "
 		 "durable %lld ms after the freeze", job->id, final ? "final checkpoint" : "checkpoint",
 		 stats.name, stats.pages, stats.pages_written,
@@ -230,19 +239,22 @@ void job_kill_init(struct job *job)
 static enum outcome after_checkpoint(struct job *job, bool final, int ret,
 				     const struct problem *problem)
 {
+	bool told = !strcmp(job->last_failure, problem->text);
+
 	if (ret == 0)
 		return final ? OUTCOME_INTERRUPTED : OUTCOME_GOES_ON;
-	if (ret == -EOWNERDEAD)
-		return OUTCOME_DAMAGED;
 	if (ret == -ESTALE)
 		return OUTCOME_LOST;
-	if (ret == -ECANCELED)
+	/* With the job's end everything fails. That it has ended is seen next. */
+	if (ret == -ECANCELED || job_init_gone(job))
 		return OUTCOME_GOES_ON;
+	snprintf(job->last_failure, sizeof(job->last_failure), "%s", problem->text);
+	if (ret == -EOWNERDEAD)
+		return OUTCOME_DAMAGED;
 	/* A final one is tried again and again: the user is told once. */
-	if (!final || strcmp(job->last_failure, problem->text))
+	if (!final || !told)
 		job_note(job, "%scheckpoint failed, the job runs on: %s", final ? "final " : "",
 			 problem->text);
-	snprintf(job->last_failure, sizeof(job->last_failure), "%s", problem->text);
 	return OUTCOME_GOES_ON;
 }
 
@@ -367,7 +379,8 @@ static enum outcome serve_once(struct job *job)
 		int ret = run_checkpoint(job, false, &problem);
 
 		job_post(job, json_pack("{s:s, s:s?, s:O?}", "event", "checkpoint", "error",
-					ret ? problem.text : NULL, "checkpoint",
+					!ret ? NULL : job_init_gone(job) ? "the job has ended" :
+					problem.text, "checkpoint",
 					ret ? NULL : json_object_get(job->status, "last_checkpoint")));
 		return after_checkpoint(job, false, ret, &problem);
 	}
@@ -424,25 +437,71 @@ static void set_last_event(struct job *job, json_t *event)
 	job->last_event = event;
 }
 
+static void set_failed(struct job *job, int status, const char *text)
+{
+	log_warn("%s: %s", job->id, text);
+	set_last_event(job, json_pack("{s:s, s:i, s:s}", "event", "failed", "status", status, "text", text));
+}
+
+static int retire(struct job *job, struct problem *problem)
+{
+	int ret = 0;
+
+	if (!job->class)
+		return problem_set(problem, ENOENT, "its class is not configured any more");
+	/* A job that was never taken up again. */
+	if (!job->reader.store)
+		ret = job_open_store(job, problem);
+	return ret ? ret : store_retire(job->reader.store, &job->reader.term, problem);
+}
+
 static void end_exited(struct job *job)
 {
 	struct problem problem;
 	json_t *event = read_exit(job);
+	int ret;
 
 	if (!event) {
-		set_last_event(job, json_pack("{s:s, s:i, s:s}", "event", "failed", "status",
-					  JOB_STATUS_FAILED, "text", "the job was killed from outside, with "
-					  "all its processes; its checkpoints are kept"));
+		set_failed(job, JOB_STATUS_FAILED, "the job was killed from outside, with all its processes; "
+			   "its checkpoints are kept");
 		job_release(job);
 		return;
 	}
-	if (store_retire(job->reader.store, &problem)) {
+	ret = retire(job, &problem);
+	fault("job.retired");
+	if (ret == -ESTALE) {
+		json_decref(event);
+		set_failed(job, JOB_STATUS_FAILED, TEXT_LOST);
+		return;
+	}
+	if (ret) {
 		log_err("%s: has ended, but its checkpoints cannot be removed: %s", job->id, problem.text);
 		json_object_set_new(event, "text", json_sprintf("the job's checkpoints cannot be removed, and "
 								"running it again would restore them: %s",
 								problem.text));
 	}
 	set_last_event(job, event);
+}
+
+static bool has_checkpoint(struct job *job)
+{
+	char **names;
+	size_t count;
+
+	if (store_list_checkpoints(job->reader.store, &names, &count, NULL))
+		return true;
+	job_free_names(names, count);
+	return count;
+}
+
+static void end_damaged(struct job *job)
+{
+	char text[sizeof(job->last_failure) + 200];
+
+	snprintf(text, sizeof(text), "%s; the job's processes cannot be trusted after that and were ended. Run "
+		 "the same line again: it %s", job->last_failure, has_checkpoint(job) ?
+		 "goes on from its last checkpoint" : "begins anew, since it has no checkpoint yet");
+	set_failed(job, JOB_STATUS_INTERRUPTED, text);
 }
 
 /* The next `run` of the line, here or elsewhere, need not wait for the lease to end. */
@@ -457,35 +516,31 @@ void job_release(struct job *job)
 
 void job_end(struct job *job, enum outcome outcome)
 {
-	const char *text = NULL;
-	int status = JOB_STATUS_FAILED;
-
 	switch (outcome) {
 	case OUTCOME_EXITED:
 		end_exited(job);
 		return;
 	case OUTCOME_INTERRUPTED:
 		job_kill_init(job);
+		fault("job.interrupted");
 		set_last_event(job, json_pack("{s:s, s:s}", "event", "interrupted", "text",
 					  "this node will be taken away; the job is saved and goes on when the "
 					  "same line is run on another node"));
 		return;
 	case OUTCOME_DAMAGED:
-		text = "criu did not answer and was killed, so the job's processes cannot be trusted; they "
-		       "were ended. Run the same line again: it goes on from the last checkpoint";
-		status = JOB_STATUS_INTERRUPTED;
-		break;
-	case OUTCOME_LOST:
-		text = "another node has taken over this job; the processes here were ended";
-		break;
-	default:
-		text = job->end_reason;
-	}
-	job_kill_init(job);
-	if (outcome != OUTCOME_LOST)
+		job_kill_init(job);
+		end_damaged(job);
 		job_release(job);
-	log_warn("%s: %s", job->id, text);
-	set_last_event(job, json_pack("{s:s, s:i, s:s}", "event", "failed", "status", status, "text", text));
+		return;
+	case OUTCOME_LOST:
+		job_kill_init(job);
+		set_failed(job, JOB_STATUS_FAILED, TEXT_LOST);
+		return;
+	default:
+		job_kill_init(job);
+		set_failed(job, JOB_STATUS_FAILED, job->end_reason);
+		job_release(job);
+	}
 }
 
 void job_tidy(struct job *job, enum outcome outcome)

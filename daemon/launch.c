@@ -279,11 +279,61 @@ static int await_init(struct launch *launch, struct problem *problem)
 	return 0;
 }
 
+static int open_alive(const char *directory, int flags)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/" INIT_ALIVE, directory);
+	fd = open(path, flags | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static int alive_problem(int err, const char *directory, struct problem *problem)
+{
+	return problem_set(problem, err, "cannot make or open %s/" INIT_ALIVE ": %s", directory,
+			   strerror(err));
+}
+
+/* Both ends: the reader first, without which no writer can open it. */
+static int make_alive(struct launch *launch, const char *directory, int *reader,
+		      struct problem *problem)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/" INIT_ALIVE, directory);
+	/* There is one if a restore from another checkpoint was tried before. */
+	if ((unlink(path) && errno != ENOENT) || mkfifo(path, 0600))
+		return alive_problem(errno, directory, problem);
+	*reader = open_alive(directory, O_RDONLY);
+	if (*reader >= 0)
+		launch->alive_fd = open_alive(directory, O_WRONLY);
+	if (*reader < 0 || launch->alive_fd < 0)
+		return alive_problem(*reader < 0 ? -*reader : -launch->alive_fd, directory, problem);
+	return 0;
+}
+
+int launch_confirm(struct launch *launch, struct problem *problem)
+{
+	if (write(launch->alive_fd, "!", 1) == 1)
+		return 0;
+	return problem_set(problem, errno, "ckpt-init does not listen: %s", strerror(errno));
+}
+
+int launch_adopt(struct launch *launch, const char *directory, struct problem *problem)
+{
+	launch->alive_fd = open_alive(directory, O_WRONLY);
+	if (launch->alive_fd < 0)
+		return alive_problem(-launch->alive_fd, directory, problem);
+	/* Should the earlier one have died before it could. */
+	return launch_confirm(launch, problem);
+}
+
 int launch_init(struct launch *launch, enum init_mode mode, const struct caller *caller,
 		const struct launch_paths *paths, struct problem *problem)
 {
 	cleanup_close int spec = -1, status = -1, alive = -1, directory = -1, cgroup = -1;
-	int status_pipe[2], alive_pipe[2], ret;
+	int status_pipe[2], ret;
 
 	*launch = (struct launch){ .init_pidfd = -1, .alive_fd = -1, .status_fd = -1 };
 	spec = make_spec(mode, caller, paths, problem);
@@ -298,16 +348,12 @@ int launch_init(struct launch *launch, enum init_mode mode, const struct caller 
 		return problem_set(problem, errno, "cannot make a pipe: %s", strerror(errno));
 	launch->status_fd = status_pipe[0];
 	status = status_pipe[1];
-	if (pipe2(alive_pipe, O_CLOEXEC)) {
-		launch_close(launch);
-		return problem_set(problem, errno, "cannot make a pipe: %s", strerror(errno));
-	}
-	alive = alive_pipe[0];
-	launch->alive_fd = alive_pipe[1];
-	ret = fork_init((const int[INIT_FD_COUNT]){
-			[INIT_FD_SPEC] = spec, [INIT_FD_STATUS] = status, [INIT_FD_ALIVE] = alive,
-			[INIT_FD_DIRECTORY] = directory, [INIT_FD_CGROUP] = cgroup,
-			[INIT_FD_STDIN] = caller->stdin_fd }, paths->parent_cgroup, problem);
+	ret = make_alive(launch, paths->directory, &alive, problem);
+	if (ret == 0)
+		ret = fork_init((const int[INIT_FD_COUNT]){
+				[INIT_FD_SPEC] = spec, [INIT_FD_STATUS] = status, [INIT_FD_ALIVE] = alive,
+				[INIT_FD_DIRECTORY] = directory, [INIT_FD_CGROUP] = cgroup,
+				[INIT_FD_STDIN] = caller->stdin_fd }, paths->parent_cgroup, problem);
 	close(take_fd(status));
 	if (ret == 0)
 		ret = await_init(launch, problem);

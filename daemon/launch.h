@@ -32,7 +32,7 @@ void caller_free(struct caller *caller);
 struct launch {
 	pid_t init_pid;         /* outside */
 	int init_pidfd;
-	int alive_fd;           /* to be held open as long as ckptd lives */
+	int alive_fd;           /* write end of INIT_ALIVE, held as long as ckptd lives */
 	int status_fd;          /* struct init_report records; until LAUNCH ends */
 };
 
@@ -48,8 +48,12 @@ struct launch_paths {
 /* Makes PID 1 and waits until its namespaces stand. */
 int launch_init(struct launch *launch, enum init_mode mode, const struct caller *caller,
 		const struct launch_paths *paths, struct problem *problem);
+/* The job's record is written: the program may start, and outlive this ckptd. */
+int launch_confirm(struct launch *launch, struct problem *problem);
 /* INIT_START only: waits until the program runs. problem: the exec's error; *status 126 or 127. */
 int launch_wait_exec(struct launch *launch, int *status, struct problem *problem);
+/* Takes the job of an earlier ckptd in hand; init_pid and init_pidfd are known. */
+int launch_adopt(struct launch *launch, const char *directory, struct problem *problem);
 void launch_close(struct launch *launch);
 
 #endif

@@ -35,6 +35,8 @@ int manifest_commit(struct store *store, const struct term *own, const struct ma
 int manifest_read(struct store *store, const char *name, struct manifest **manifest,
 		  struct problem *problem);
 void manifest_free(struct manifest *manifest);
+/* 0 or -EINVAL. */
+int manifest_parse_name(const char *name, uint64_t *term, uint64_t *sequence);
 
 /*
  * Reads every page of the space in the order of address (of all blocks, each authenticated) and

@@ -505,6 +505,17 @@ int manifest_read(struct store *store, const char *name, struct manifest **manif
 	return err ? err : manifest_load(store, &id, manifest, problem);
 }
 
+int manifest_parse_name(const char *name, uint64_t *term, uint64_t *sequence)
+{
+	struct object_id id;
+
+	if (!object_parse(name, &id) || id.kind != OBJECT_MANIFEST)
+		return -EINVAL;
+	*term = id.term;
+	*sequence = id.number;
+	return 0;
+}
+
 void manifest_free(struct manifest *manifest)
 {
 	if (!manifest)

@@ -63,7 +63,7 @@ static int header_check_key(struct object_reader *reader, const uint8_t *from,
 	return problem_set(problem, EBADMSG,
 			   "%s/%s was sealed with another cluster key than this node's, or its header "
 			   "is damaged: give this node the key file of the node that wrote it "
-			   "(/etc/ckpt/key), or restore another checkpoint",
+			   "(key_file in ckptd.conf)",
 			   store->path, reader->name);
 }
 

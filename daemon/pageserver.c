@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "faults.h"
 
 enum command {
 	COMMAND_OPEN = 4,
@@ -65,7 +66,7 @@ static int receive(struct server *server, void *buffer, size_t bytes)
 		if (ready < 0 && errno == EINTR)
 			continue;
 		if (ready == 0)
-			return problem_set(server->problem, ETIMEDOUT, "criu was silent for %d s (criu_timeout)",
+			return problem_set(server->problem, ETIMEDOUT, "criu was silent for %d s (criu_timeout) and was killed",
 					   server->idle_ms / 1000);
 		n = recv(server->socket, (uint8_t *)buffer + done, bytes - done, 0);
 		if (n < 0 && errno == EINTR)
@@ -180,7 +181,10 @@ static int serve_add(struct server *server, const struct message *message)
 {
 	struct named *named = server->named_count ? &server->named[server->named_count - 1] : NULL;
 	struct space *space;
+	int ret = fault("pageserver.add");
 
+	if (ret)
+		return problem_set(server->problem, -ret, "stopped by a fault point");
 	if (!named || named->kind != message->kind || named->id != message->id ||
 	    message->address % PAGE_BYTES || !message->pages || message->pages > MAX_PAGES ||
 	    message->address + message->pages * PAGE_BYTES < message->address)

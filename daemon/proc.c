@@ -60,6 +60,22 @@ static int status_line(pid_t pid, const char *key, char *value, size_t bytes)
 	return 0;
 }
 
+char proc_state(pid_t pid)
+{
+	char value[64], state = '?';
+
+	if (status_line(pid, "\nState:", value, sizeof(value)) == 0)
+		sscanf(value, " %c", &state);
+	return state;
+}
+
+pid_t proc_tracer(pid_t pid)
+{
+	char value[64];
+
+	return status_line(pid, "\nTracerPid:", value, sizeof(value)) ? 0 : atoi(value);
+}
+
 int proc_namespace_pid(pid_t pid, pid_t *inner)
 {
 	char value[256], *last;

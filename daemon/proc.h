@@ -19,6 +19,10 @@ int proc_umask(pid_t pid, unsigned int *umask);
 int proc_oom_score_adj(pid_t pid, int *value);
 /* Resident memory with swap, in KiB. */
 int proc_memory_kib(pid_t pid, uint64_t *kib);
+/* As in ps; '?' when it is gone. */
+char proc_state(pid_t pid);
+/* Who traces it, here; 0: nobody, or it is gone. */
+pid_t proc_tracer(pid_t pid);
 /* An identity of this boot, to tell what an earlier one left behind. */
 int proc_boot_id(char id[40]);
 

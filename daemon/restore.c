@@ -143,7 +143,7 @@ int restore_run(const struct criu_job *criu, const struct restore_facts *facts, 
 		struct problem *problem)
 {
 	struct criu_run run;
-	int ret = files_put_back(&facts->files, criu->init_pid, criu->uid, criu->gid, problem);
+	int stopped, ret = files_put_back(&facts->files, criu->init_pid, criu->uid, criu->gid, problem);
 
 	if (ret == 0)
 		ret = fault("restore.files");
@@ -151,7 +151,9 @@ int restore_run(const struct criu_job *criu, const struct restore_facts *facts, 
 		ret = criu_restore_start(&run, criu, problem);
 	if (ret)
 		return ret;
-	return criu_wait(&run, criu, "restore.log", timeout_ms, problem);
+	stopped = fault("restore.criu");
+	ret = criu_wait(&run, criu, "restore.log", timeout_ms, problem);
+	return ret ? ret : stopped;
 }
 
 void restore_free(struct restore_facts *facts)

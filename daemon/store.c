@@ -44,8 +44,8 @@ static const char *remedy(const struct store *store, int err, char *text, size_t
 		return "the server no longer knows this directory: mount the store again";
 	case EACCES:
 	case EPERM:
-		snprintf(text, length, "user %u, group %u (store_user) must own the directory or be "
-			 "allowed to write it: chown or chmod it", store->uid, store->gid);
+		snprintf(text, length, "user %u, group %u (store_user, or else the job's own) must own the "
+			 "directory or be allowed to write it: chown or chmod it", store->uid, store->gid);
 		return text;
 	case EIO:
 		return "look for errors of the disk or the server in the kernel log";
@@ -77,8 +77,8 @@ int store_damaged(const struct store *store, struct problem *problem, const char
 	vsnprintf(what, sizeof(what), format, args);
 	va_end(args);
 	return problem_set(problem, EBADMSG,
-			   "%s/%s is damaged or was tampered with: %s; restore another checkpoint, "
-			   "and check the storage", store->path, name, what);
+			   "%s/%s is damaged or was tampered with: %s; check the storage", store->path,
+			   name, what);
 }
 
 /* ---- names ---- */
@@ -297,13 +297,17 @@ static bool job_name_valid(const char *job)
 static int make_directory(struct store *store, const char *directory, struct problem *problem)
 {
 	struct stat stat_buffer;
-	int err;
+	int err = 0;
 
 	if (stat(directory, &stat_buffer))
-		return problem_set(problem, errno,
+		err = errno;
+	else if (!S_ISDIR(stat_buffer.st_mode))
+		err = ENOTDIR;
+	if (err)
+		return problem_set(problem, err,
 				   "the store %s cannot be used by user %u: %s; make the directory, "
 				   "mount it, or change store in ckptd.conf",
-				   directory, store->uid, strerror(errno));
+				   directory, store->uid, strerror(err));
 	err = try_call("store.mkdir", mkdir(store->path, 0700));
 	return !err || err == -EEXIST ? 0 :
 		store_problem(store, problem, -err, "make the job's directory", "");

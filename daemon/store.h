@@ -59,7 +59,10 @@ int store_read_term(struct store *store, struct term *term, struct problem *prob
  */
 int store_take_term(struct store *store, const struct term *previous, const char *node,
 		    const char *base, struct term *taken, struct problem *problem);
-/* Renews the lease. -ESTALE: a newer term exists, the job is no longer ours. */
+/*
+ * Renews the lease. -ESTALE: a newer term exists, the job is no longer ours. -ENOENT: there is no term
+ * at all: nobody else has it, but this store does not know it.
+ */
 int store_renew_term(struct store *store, const struct term *own, struct problem *problem);
 /* The owner gives up: the job does not run here any more, and nobody need wait for the lease to end. */
 int store_release_term(struct store *store, const struct term *own, struct problem *problem);
@@ -75,7 +78,10 @@ int store_list_checkpoints(struct store *store, char ***names, size_t *count,
 struct pagemap;
 int store_clean(struct store *store, const struct term *own, unsigned int keep,
 		const struct pagemap *live, uint64_t *bytes_used, struct problem *problem);
-/* The job has ended: manifests first, then segments, terms and the directory. */
-int store_retire(struct store *store, struct problem *problem);
+/*
+ * The job has ended: manifests first, then segments, terms and the directory. -ESTALE: it has another
+ * owner by now, and nothing is removed.
+ */
+int store_retire(struct store *store, const struct term *own, struct problem *problem);
 
 #endif

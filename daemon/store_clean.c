@@ -295,13 +295,15 @@ static int remove_all(struct store *store, const struct object_list *list,
 	return err && err != -ENOENT ? store_problem(store, problem, -err, "remove", "") : 0;
 }
 
-int store_retire(struct store *store, struct problem *problem)
+int store_retire(struct store *store, const struct term *own, struct problem *problem)
 {
 	identity_scope struct identity caller = { 0 };
 	struct object_list list = { 0 };
 	int err = store_enter(store, &caller, problem);
 
 	if (!err)
+		err = store_check_term(store, own->number, problem);
+	if (!err || err == -ENOENT)
 		err = store_list(store, &list, problem);
 	if (!err)
 		err = remove_all(store, &list, problem);

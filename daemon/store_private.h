@@ -73,7 +73,7 @@ struct object_list {
 };
 int store_list(struct store *store, struct object_list *list, struct problem *problem);
 uint64_t list_newest_term(const struct object_list *list);
-/* -ESTALE when there is a term newer than own. */
+/* -ESTALE: the job has another owner. -ENOENT: it has none, own is gone from the store. */
 int store_check_term(struct store *store, uint64_t own, struct problem *problem);
 /*
  * The restorable manifests, newest first. -EBADMSG: the chain is cut by a damaged term object, and

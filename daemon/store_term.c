@@ -193,12 +193,12 @@ int store_check_term(struct store *store, uint64_t own, struct problem *problem)
 		return err;
 	newest = list_newest_term(&list);
 	free(list.ids);
-	if (newest < own)
-		return problem_set(problem, ESTALE,
-				   "term %llu of job %s is not in the store %s any more: it was removed "
-				   "or another store is mounted there; nothing more is committed",
+	if (!newest)
+		return problem_set(problem, ENOENT,
+				   "term %llu of job %s is not in the store %s any more: it was removed, "
+				   "or another store is mounted there; nothing is committed",
 				   (unsigned long long)own, store->job, store->path);
-	return newest > own ? term_stale(store, own, newest, problem) : 0;
+	return newest != own ? term_stale(store, own, newest, problem) : 0;
 }
 
 static int term_write(struct store *store, const struct object_id *id, const struct term *term,

@@ -25,7 +25,8 @@ void say(const char *format, ...)
 void say_no_daemon(int err)
 {
 	if (err == ENOENT || err == ECONNREFUSED)
-		say("ckptd does not run on this node: systemctl start ckptd (as root)");
+		say("ckptd does not run on this node: systemctl start ckptd (as root); if it does not "
+		    "stay up, 'journalctl -u ckptd' and 'ckptctl doctor' say why");
 	else
 		say("cannot reach ckptd at %s: %s", WIRE_SOCKET, strerror(err));
 }

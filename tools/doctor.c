@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /* ckptctl doctor: says in plain words what works on this node, what is missing, and the remedy. */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
@@ -75,25 +77,67 @@ static void check_criu(struct doctor *doctor, const char *program)
 		find(doctor, FINDING_NOTE, "CRIU", CRIU_SENDS_ALL);
 }
 
-static void check_store(struct doctor *doctor, const struct class *class)
+/* What the store's user may do there: 0 or -errno. Each job makes a directory of its own in it. */
+static int try_store(const struct class *class, uid_t uid, gid_t gid)
 {
-	char what[64], text[600];
+	int ret = 0;
+
+	setfsgid(gid);
+	setfsuid(uid);
+	if (faccessat(AT_FDCWD, class->store, R_OK | W_OK | X_OK, AT_EACCESS))
+		ret = -errno;
+	setfsuid(0);
+	setfsgid(0);
+	return ret;
+}
+
+static enum finding judge_store(const struct class *class, char *text, size_t bytes)
+{
+	/* The jobs' users are not known here: nobody in particular stands for them. */
+	uid_t uid = 65534;
+	gid_t gid = 65534;
+	struct problem problem;
 	struct statvfs space;
 	struct stat st;
+	int ret;
 
-	snprintf(what, sizeof(what), "store of class %s", class->name);
+	if (class_store_identity(class, &uid, &gid, &problem)) {
+		snprintf(text, bytes, "%s", problem.text);
+		return FINDING_FAIL;
+	}
 	if (stat(class->store, &st) || !S_ISDIR(st.st_mode)) {
-		snprintf(text, sizeof(text), "%s: %s; mount the shared storage, or set store =",
-			 class->store, errno ? strerror(errno) : "not a directory");
-		find(doctor, FINDING_FAIL, what, text);
-		return;
+		snprintf(text, bytes, "%s: %s; mount the shared storage, or set store =", class->store,
+			 stat(class->store, &st) ? strerror(errno) : "not a directory");
+		return FINDING_FAIL;
 	}
 	if (statvfs(class->store, &space))
 		memset(&space, 0, sizeof(space));
-	snprintf(text, sizeof(text), "%s, %.1f GiB free", class->store,
+	if (space.f_flag & ST_RDONLY) {
+		snprintf(text, bytes, "%s is mounted read-only: mount it read-write", class->store);
+		return FINDING_FAIL;
+	}
+	ret = try_store(class, uid, gid);
+	if (ret && class->store_user) {
+		snprintf(text, bytes, "user %s (store_user) cannot use %s: %s; chown or chmod it",
+			 class->store_user, class->store, strerror(-ret));
+		return FINDING_FAIL;
+	}
+	if (ret) {
+		snprintf(text, bytes, "%s: not every user can make directories there: set store_user, or chmod "
+			 "1777 it", class->store);
+		return FINDING_NOTE;
+	}
+	snprintf(text, bytes, "%s, %.1f GiB free", class->store,
 		 (double)space.f_bavail * (double)space.f_frsize / (1 << 30));
-	find(doctor, space.f_flag & ST_RDONLY ? FINDING_FAIL : FINDING_OK, what,
-	     space.f_flag & ST_RDONLY ? "it is mounted read-only" : text);
+	return FINDING_OK;
+}
+
+static void check_store(struct doctor *doctor, const struct class *class)
+{
+	char what[64], text[1200];
+
+	snprintf(what, sizeof(what), "store of class %s", class->name);
+	find(doctor, judge_store(class, text, sizeof(text)), what, text);
 }
 
 static void check_key(struct doctor *doctor, const char *path)
@@ -128,6 +172,25 @@ static void check_config(struct doctor *doctor, const char *path)
 	config_free(config);
 }
 
+/* As ckptd sees it: it asks all the time. */
+static void check_notices(struct doctor *doctor)
+{
+	json_t *request = json_pack("{s:s}", "op", "status");
+	json_t *answer = ask(request);
+	const char *endpoint = json_string_value(json_object_get(answer, "notices"));
+	const char *problem = json_string_value(json_object_get(answer, "notices_problem"));
+
+	if (problem)
+		find(doctor, FINDING_NOTE, "interruption notices", problem);
+	else if (endpoint && *endpoint)
+		find(doctor, FINDING_OK, "interruption notices", endpoint);
+	else if (endpoint)
+		find(doctor, FINDING_NOTE, "interruption notices", "are not asked for (imds_endpoint = off): "
+		     "only 'ckptctl drain' and periodic checkpoints protect the jobs");
+	json_decref(request);
+	json_decref(answer);
+}
+
 static void check_system(struct doctor *doctor)
 {
 	struct utsname name;
@@ -142,12 +205,13 @@ static void check_system(struct doctor *doctor)
 	else
 		find(doctor, FINDING_OK, "cgroup v2", "mounted");
 	fd = wire_connect(WIRE_SOCKET);
-	if (fd < 0)
+	if (fd < 0) {
 		find(doctor, FINDING_FAIL, "ckptd", "does not run: systemctl enable --now ckptd");
-	else
-		find(doctor, FINDING_OK, "ckptd", "runs");
-	if (fd >= 0)
-		close(fd);
+		return;
+	}
+	close(fd);
+	find(doctor, FINDING_OK, "ckptd", "runs");
+	check_notices(doctor);
 }
 
 static void print_findings(const struct doctor *doctor)

@@ -18,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -43,6 +44,7 @@ struct run {
 	const char *class;
 	const char *job;
 	char **arguments;
+	char *cwd;
 	char name[128];
 	int connection;         /* -1: ckptd is away */
 	struct wire_input input;
@@ -78,14 +80,13 @@ static void usage(FILE *out)
 static void make_name(struct run *run)
 {
 	const char *slurm = getenv("SLURM_JOB_ID");
-	cleanup_free char *cwd = getcwd(NULL, 0);
 	cleanup_free char *copy = strdup(run->arguments[0]);
 	XXH3_state_t *state = XXH3_createState();
 	uint64_t hash;
 	char *base;
 
 	XXH3_64bits_reset(state);
-	XXH3_64bits_update(state, cwd ? cwd : "", cwd ? strlen(cwd) + 1 : 0);
+	XXH3_64bits_update(state, run->cwd, strlen(run->cwd) + 1);
 	for (char **argument = run->arguments; *argument; argument++)
 		XXH3_64bits_update(state, *argument, strlen(*argument) + 1);
 	hash = XXH3_64bits_digest(state);
@@ -128,30 +129,42 @@ static json_t *describe_output(int fd)
 			 (json_int_t)st.st_ino, "offset", (json_int_t)offset);
 }
 
-/* 0: no stdin for the job; 1: fd 0 goes along; -1: refused. */
+static bool is_null(const struct stat *st)
+{
+	return S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3);
+}
+
+/* Whether the job gets our standard input; else it gets /dev/null. */
+static bool pass_stdin(void)
+{
+	struct stat st;
+
+	return fstat(0, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 static int check_stdin(void)
 {
 	struct stat st;
 
-	if (fstat(0, &st))
+	if (fstat(0, &st) || S_ISREG(st.st_mode) || is_null(&st))
 		return 0;
-	if (S_ISREG(st.st_mode))
-		return 1;
-	if (S_ISCHR(st.st_mode))
+	if (isatty(0)) {
+		say("standard input is a terminal, which a checkpoint cannot hold: the program reads /dev/null "
+		    "instead");
 		return 0;
-	say("standard input is a pipe or socket, which a checkpoint cannot hold: use '< FILE' or "
-	    "'< /dev/null'");
+	}
+	say("standard input is a %s, which a checkpoint cannot hold: use '< FILE' or '< /dev/null'",
+	    S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode) ? "device" : S_ISDIR(st.st_mode) ? "directory" :
+	    S_ISFIFO(st.st_mode) ? "pipe" : "socket");
 	return -1;
 }
 
 static json_t *make_request(const struct run *run, bool resume)
 {
-	cleanup_free char *cwd = getcwd(NULL, 0);
-
 	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:b, s:b, s:{s:o, s:o}}", "op", "run", "class",
 			 run->class, "job", run->name, "arguments", wire_from_vector(run->arguments),
 			 "environment", wire_from_vector(environ), "cwd",
-			 wire_from_bytes(cwd ? cwd : "/"), "merged", run->merged, "resume", resume,
+			 wire_from_bytes(run->cwd), "merged", run->merged, "resume", resume,
 			 "outputs", "stdout", describe_output(1), "stderr", describe_output(2));
 }
 
@@ -165,7 +178,7 @@ static int send_request(struct run *run, bool resume)
 		json_decref(request);
 		return run->connection;
 	}
-	ret = wire_send(run->connection, request, &in, !resume && check_stdin() == 1 ? 1 : 0, 0);
+	ret = wire_send(run->connection, request, &in, !resume && pass_stdin(), 0);
 	json_decref(request);
 	return ret;
 }
@@ -368,13 +381,16 @@ static void reconnect(struct run *run)
 {
 	int ret = send_request(run, true);
 
-	if (ret == 0)
+	if (ret == 0) {
+		run->told_away = false;
 		return;
+	}
 	if (run->connection >= 0)
 		close(run->connection);
 	run->connection = -1;
 	if (!run->told_away)
-		say("ckptd has stopped; the job runs on, waiting for ckptd to come back");
+		say(run->running ? "ckptd has stopped; the job runs on, waiting for ckptd to come back" :
+		    "ckptd has stopped before the job runs; waiting for ckptd to come back");
 	run->told_away = true;
 }
 
@@ -482,6 +498,11 @@ int command_run(int argc, char **argv)
 
 	if (parse(&run, argc, argv))
 		return STATUS_USAGE;
+	run.cwd = getcwd(NULL, 0);
+	if (!run.cwd) {
+		say("cannot tell the working directory: %s; cd to one that is there", strerror(errno));
+		return JOB_STATUS_FAILED;
+	}
 	if (run.job)
 		snprintf(run.name, sizeof(run.name), "%s", run.job);
 	else

@@ -23,6 +23,7 @@ static void print_job(const json_t *job)
 	const json_t *epoch = json_object_get(job, "last_epoch");
 	const json_t *checkpoint = json_object_get(job, "last_checkpoint");
 	const char *problem = json_string_value(json_object_get(job, "problem"));
+	const char *failure = json_string_value(json_object_get(job, "checkpoint_problem"));
 	const char *unprotected = json_string_value(json_object_get(job, "unprotected"));
 	char forecast[32] = "-";
 
@@ -43,6 +44,8 @@ static void print_job(const json_t *job)
 		printf("  cannot be saved: %s\n", unprotected);
 	if (problem && (!unprotected || strcmp(problem, unprotected)))
 		printf("  problem: %s\n", problem);
+	if (failure && (!unprotected || strcmp(failure, unprotected)))
+		printf("  problem: the last checkpoint failed: %s\n", failure);
 }
 
 static void print_status(const json_t *answer)
@@ -61,6 +64,8 @@ static void print_status(const json_t *answer)
 		printf("%s\n", CRIU_SENDS_ALL);
 	if (json_is_object(notice))
 		printf("this node will be taken away: %s\n", string(notice, "text"));
+	if (json_is_string(json_object_get(answer, "notices_problem")))
+		printf("%s\n", string(answer, "notices_problem"));
 	if (!json_array_size(jobs))
 		return;
 	printf("%-32s %-10s %-13s %-10s %9s %7s %9s %11s %9s %8s  %s\n", "JOB", "CLASS", "STATE",

@@ -4,7 +4,8 @@
 #
 # A test is a script of cases: `try NAME FUNCTION` runs one and prints "ok NAME" or "not ok NAME" with what the function
 # printed and what ckptd logged; `finish` then is the test's status. A case starts with no job and no ckptd and an empty
-# store; whatever it leaves running is ended after it. In a case each command must succeed (set -e).
+# store; whatever it leaves running is ended after it. In a case each command must succeed (set -e). With $verbose set,
+# also what a case that is ok printed is shown.
 
 tests=/usr/lib/ckpt/tests
 workload=$tests/workload
@@ -84,16 +85,18 @@ logged() { grep -q -- "$1" $log; } # PATTERN
 
 # --- jobs ---
 
-as_scientist() {
-	setpriv --reuid scientist --regid scientist --init-groups --reset-env env "WORKLOAD_MARK=$mark" "$@"
+exec_as_scientist() {
+	exec setpriv --reuid scientist --regid scientist --init-groups --reset-env env "WORKLOAD_MARK=$mark" "$@"
 }
+
+as_scientist() { (exec_as_scientist "$@"); }
 
 # `ckptctl run` as scientist in the background, its output is added to out and err; its pid is in $run.
 run_start() { # [OPTION…] -- COMMAND…
 	mkdir -p "$job_dir"
 	chown scientist: "$job_dir"
 	cd "$job_dir"
-	as_scientist ckptctl run --class test "$@" >>out 2>>err </dev/null &
+	exec_as_scientist ckptctl run --class test "$@" >>out 2>>err </dev/null &
 	run=$!
 }
 
@@ -124,7 +127,7 @@ steps() { # [FILE]: how many steps its output tells
 	grep -c '^step ' "${1:-$job_dir/out}"
 }
 
-steps_are_least() { [ "$(steps "$2")" -ge "$1" ]; } # NUMBER [FILE]
+steps_are_least() { [ "$(steps "$2")" -ge "$1" ]; } # NUMBER FILE
 
 progress() { # NUMBER: that many further steps
 	await "$1 more steps" 90 steps_are_least $(($(steps "$job_dir/out") + $1)) "$job_dir/out"
@@ -196,6 +199,7 @@ try() { # NAME FUNCTION
 	try_status=$?
 	set -e
 	if [ $try_status = 0 ]; then
+		[ -z "${verbose:-}" ] || cat /tmp/case
 		echo "ok $1 ($(($(cut -d. -f1 /proc/uptime) - try_begin)) s)"
 	else
 		failed=1

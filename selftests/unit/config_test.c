@@ -50,7 +50,10 @@ static void load_bad_bytes(const char *bytes, size_t length, unsigned int line, 
 	struct config *config;
 	char place[200];
 
-	snprintf(place, sizeof(place), "%s:%u: ", file_name, line);
+	if (line)
+		snprintf(place, sizeof(place), "%s:%u: ", file_name, line);
+	else
+		snprintf(place, sizeof(place), "%s: ", file_name);
 	if (!load_bytes(bytes, length, &config, &problem))
 		fail_msg("taken as good: %s", bytes);
 	assert_null(config);

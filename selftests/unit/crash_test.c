@@ -138,9 +138,11 @@ static void check_clean(void)
 	unsigned int manifests, segments, unfinished;
 	struct store *store = open_store();
 	struct manifest *manifest;
+	struct term own;
 	char **names;
 	size_t count;
 
+	assert_ok(store_read_term(store, &own, &problem));
 	assert_ok(store_list_checkpoints(store, &names, &count, &problem));
 	assert_int_equal(count, 1);
 	assert_ok(manifest_read(store, names[0], &manifest, &problem));
@@ -153,7 +155,7 @@ static void check_clean(void)
 	assert_int_equal(unfinished, 0);
 	assert_true(segments > 0 && segments <= CHECKPOINTS + 3);
 	manifest_free(manifest);
-	assert_ok(store_retire(store, &problem));
+	assert_ok(store_retire(store, &own, &problem));
 	store_close(store);
 	assert_int_equal(access(object_path(""), F_OK), -1);
 }

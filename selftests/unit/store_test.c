@@ -88,6 +88,13 @@ static void test_terms(void **state)
 	assert_err(store_renew_term(store, &term, &problem), ESTALE);
 	assert_non_null(strstr(problem.text, "taken over"));
 	assert_int_equal(count_objects("tmp."), 0);
+	/* Nobody's: not the same as somebody else's. */
+	assert_int_equal(unlink(object_path("term-0000000000000001")), 0);
+	assert_int_equal(unlink(object_path("term-0000000000000002")), 0);
+	assert_err(store_renew_term(store, &own, &problem), ENOENT);
+	assert_non_null(strstr(problem.text, "another store is mounted"));
+	take_term(store, "");
+	assert_err(store_renew_term(store, &own, &problem), ESTALE);
 	store_close(store);
 }
 
@@ -440,6 +447,20 @@ static void test_clean_wrong_key(void **state)
 	store_close(store);
 }
 
+/* The job of an old owner ends while a new one has it. */
+static void test_retire_stale(void **state)
+{
+	struct store *store = open_store();
+	struct term own = take_term(store, "");
+	char name[64];
+
+	commit(store, &own, 1, name);
+	take_term(store, name);
+	assert_err(store_retire(store, &own, &problem), ESTALE);
+	assert_listed(store, "1-1");
+	store_close(store);
+}
+
 static void test_retire(void **state)
 {
 	struct store *store = open_store();
@@ -447,14 +468,14 @@ static void test_retire(void **state)
 	char name[64];
 
 	commit(store, &own, 1, name);
-	assert_ok(store_retire(store, &problem));
+	assert_ok(store_retire(store, &own, &problem));
 	store_close(store);
 	assert_int_equal(access(object_path(""), F_OK), -1);
 	store = open_store();
 	assert_ok(store_read_term(store, &own, &problem));
 	assert_int_equal(own.number, 0);
 	close(open(object_path("not-ours"), O_CREAT | O_WRONLY, 0600));
-	assert_err(store_retire(store, &problem), ENOTEMPTY);
+	assert_err(store_retire(store, &own, &problem), ENOTEMPTY);
 	store_close(store);
 }
 
@@ -521,7 +542,7 @@ static void test_store_user(void **state)
 	assert_err(store_take_term(store, &own, "node", "", &own, &problem), EACCES);
 	assert_non_null(strstr(problem.text, "user 12345"));
 	assert_int_equal(chmod(object_path(""), 0700), 0);
-	assert_ok(store_retire(store, &problem));
+	assert_ok(store_retire(store, &own, &problem));
 	store_close(store);
 }
 
@@ -612,6 +633,7 @@ int main(void)
 		row(test_clean_stale),
 		row(test_clean_wrong_key),
 		row(test_retire),
+		row(test_retire_stale),
 		row(test_missing_directory),
 		row(test_open_to_others),
 		row(test_store_user),

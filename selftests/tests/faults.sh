@@ -1,0 +1,277 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# DESCRIPTION: whatever fails or dies beside a job, at its worst moment: the job runs on, and its result is right
+# KERNELS: criu
+# RUN: guest --timeout 1200
+# Usage: faults.sh [CASE…]	(all)
+set -eu
+. "${0%/*}/lib.sh"
+criu=$tests/fake-criu
+small="--arena-mib 4"
+
+# --- one job, named j ---
+
+start() { # [OPTION…]
+	# shellcheck disable=SC2086 # a list of options
+	run_start --job j -- "$workload" memory --stop stop $small "$@"
+}
+
+goes_on() { # TIMES: that often restored by now
+	await "the restore" 180 restored_times "$1"
+	progress 3
+}
+
+restored_times() { [ "$(grep -c 'goes on from checkpoint' "$job_dir/err")" = "$1" ]; }
+
+end() {
+	touch stop
+	run_ends 0
+	check_output out
+	# shellcheck disable=SC2086
+	check_digest out memory $small
+	check_no_trace
+}
+
+checkpoint_fails() { # PATTERN: of what it says
+	if ckptctl checkpoint 1000-j >/tmp/said 2>&1; then
+		echo "a checkpoint is committed, expected: $1"
+		return 1
+	fi
+	cat /tmp/said
+	grep -q -- "$1" /tmp/said
+}
+
+epoch() { await "an epoch" 60 field_is_least epochs 1; }
+
+frozen() { grep -q '^frozen 1' /sys/fs/cgroup/ckpt-1000-j/cgroup.events; }
+
+# --- CRIU ---
+
+case_criu_fails() {
+	configure "criu_timeout = 10s"
+	ckptd_start
+	start
+	epoch
+	echo fail >/tmp/criu-fault
+	checkpoint_fails 'criu cannot save the job: .*no luck today'
+	progress 2
+	ckptctl status | grep 'problem: the last checkpoint failed: .*no luck today'
+	mv /tmp/criu /tmp/criu-gone
+	checkpoint_fails '/tmp/criu cannot be run'
+	mv /tmp/criu-gone /tmp/criu
+	progress 2
+	echo hang >/tmp/criu-fault
+	checkpoint_fails 'criu was silent for 10 s (criu_timeout) and was killed'
+	progress 2
+	rm /tmp/criu-fault
+	ckptctl checkpoint 1000-j
+	ckptctl status | grep problem: && return 1
+
+	# Killed while it had hold of the job.
+	echo crash >/tmp/criu-fault
+	checkpoint_fails .
+	run_ends 75
+	grep 'criu was killed by signal 9.*goes on from its last checkpoint' err
+	echo fail >/tmp/criu-fault
+	start
+	run_ends 125
+	grep 'criu cannot restore the job: .*no luck today' err
+	echo hold >/tmp/criu-fault
+	start
+	goes_on 1
+	checkpoint_fails .
+	run_ends 75
+	grep 'criu_timeout.*goes on from its last checkpoint' err
+	rm /tmp/criu-fault
+	start
+	goes_on 2
+	end
+}
+
+# One that must go back, and has nothing to go back to.
+case_criu_crashes_first() {
+	configure
+	ckptd_start
+	start
+	epoch
+	echo crash >/tmp/criu-fault
+	checkpoint_fails .
+	run_ends 75
+	grep 'criu was killed by signal 9.*begins anew' err
+	rm /tmp/criu-fault
+	rm out
+	start
+	progress 3
+	grep 'goes on from' err && return 1
+	end
+}
+
+case_killed_frozen() {
+	configure
+	ckptd_start
+	start
+	epoch
+	echo pause >/tmp/criu-fault
+	ckptctl checkpoint 1000-j >/tmp/said 2>&1 &
+	await "criu" 60 test -e /tmp/criu-waits
+	frozen
+	kill -9 "$(field pid)"
+	rm /tmp/criu-fault
+	run_ends 137
+	cat /tmp/said
+	check_no_trace
+}
+
+# --- what cannot be saved ---
+
+hold_start() { # NAME COMMAND…
+	name=$1
+	shift
+	job_dir=/home/scientist/$name run_start --job "$name" -- "$@"
+	runs="$runs $run"
+}
+
+case_unsaveable() {
+	configure
+	ckptd_start
+	runs=
+	for kind in io_uring userfaultfd; do
+		hold_start $kind "$workload" memory --stop stop $small --hold $kind
+	done
+	hold_start tcp python3 -uc '
+import os, socket, time
+server = socket.create_server(("localhost", 0))
+pair = [socket.create_connection(server.getsockname()), server.accept()[0]]
+server.close()
+step = 0
+while not os.path.exists("stop"):
+    step += 1
+    print("step", step)
+    if pair and os.path.exists("release"):
+        [end.close() for end in pair]
+        pair = None
+    time.sleep(0.1)
+print("ok")'
+	python3 -c '
+import socket
+server = socket.socket(socket.AF_UNIX)
+server.bind("/tmp/service")
+server.listen()
+open("/tmp/service-up", "w")
+peers = [server.accept() for _ in range(10)]' &
+	await "a service" 60 test -e /tmp/service-up
+	chmod 777 /tmp/service
+	hold_start service python3 -uc '
+import os, socket, time
+peer = socket.socket(socket.AF_UNIX)
+peer.connect("/tmp/service")
+step = 0
+while not os.path.exists("stop"):
+    step += 1
+    print("step", step)
+    if peer and os.path.exists("release"):
+        peer.close()
+        peer = None
+    time.sleep(0.1)
+print("ok")'
+	check_kind io_uring 'process [0-9]* has an io_uring (descriptor 3, .*), which CRIU cannot save: let'
+	check_kind userfaultfd 'process [0-9]* has a userfaultfd (descriptor 3, .*), which CRIU cannot save: let'
+	check_kind tcp 'process [0-9]* has a TCP connection (descriptor [0-9]*)'
+	check_kind service 'criu cannot save the job: .*External socket.*let it close that'
+	for run in $runs; do run_ends 0; done
+}
+
+# Told without being asked, refused when asked, running on, and saved when it lets go.
+check_kind() { # NAME PATTERN
+	dir=/home/scientist/$1
+	if [ "$1" != service ]; then
+		await "the word about $1" 90 grep -q "cannot be saved as it is: $2" "$dir/err"
+		ckptctl status | grep "cannot be saved: $2"
+	fi
+	if ckptctl checkpoint "1000-$1" 2>/tmp/said; then return 1; fi
+	cat /tmp/said
+	grep -q "$2" /tmp/said
+	job_dir=$dir progress 2
+	touch "$dir/release"
+	await "its release" 90 ckptctl checkpoint "1000-$1"
+	touch "$dir/stop"
+}
+
+# --- ckptd killed ---
+
+ckptd_dies() {
+	await "ckptd's death" 120 zombie_or_gone "$(cat /tmp/ckptd.pid)"
+	if logged 'is not in the list'; then return 1; fi
+}
+
+# At each of these points, one after the other, in one job's life.
+case_killed() {
+	configure
+	ckptd_start CKPT_FAULT=job.launched=kill
+	start
+	ckptd_dies
+	ckptd_start
+	await "the program" 180 steps_are_least 1 "$job_dir/out"
+	for point in packer.write store.fsync checkpoint.frozen pageserver.add checkpoint.dumped manifest.publish \
+		manifest.published; do
+		echo "- $point"
+		ckptd_restart CKPT_FAULT=$point=kill
+		ckptctl checkpoint 1000-j || :
+		ckptd_dies
+		progress 2
+		ckptd_start
+		await "the job to be taken up" 60 job_runs
+	done
+	epoch
+	test "$(steps out)" = "$(tail -n 1 out | cut -d' ' -f2)"
+
+	echo "- before and after the final checkpoint is committed"
+	ckptd_restart CKPT_FAULT=manifest.publish=kill
+	epoch
+	ckptctl drain
+	ckptd_dies
+	frozen
+	ckptd_start
+	progress 2
+	ckptd_restart CKPT_FAULT=manifest.published=kill
+	epoch
+	ckptctl drain
+	ckptd_dies
+	frozen
+	ckptd_start
+	run_ends 75
+
+	echo "- in a restore"
+	ckptd_restart CKPT_FAULT=restore.criu=kill
+	start
+	ckptd_dies
+	ckptd_start
+	goes_on 1
+	ckptd_restart CKPT_FAULT=job.interrupted=kill
+	epoch
+	ckptctl drain
+	ckptd_dies
+	ckptd_start
+	run_ends 75
+	ckptd_restart CKPT_FAULT=job.recorded=kill
+	start
+	ckptd_dies
+	ckptd_start
+	goes_on 2
+
+	echo "- when all is done but the telling"
+	ckptd_restart CKPT_FAULT=job.retired=kill
+	epoch
+	touch stop
+	ckptd_dies
+	ckptd_start
+	end
+}
+
+for name in ${*:-criu_fails criu_crashes_first killed_frozen unsaveable killed}; do
+	rm -f /tmp/criu-fault /tmp/criu-waits
+	cp "$tests/fake-criu" /tmp/criu
+	criu=/tmp/criu
+	try "$name" "case_$name"
+done
+finish

@@ -1,0 +1,404 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# DESCRIPTION: what is missing, wrong or damaged is named with its remedy, and no job is lost, restored wrong or run twice
+# KERNELS: first
+# RUN: guest --timeout 1200
+# Usage: refusals.sh [CASE…]	(all)
+set -eu
+. "${0%/*}/lib.sh"
+small="--arena-mib 4"
+
+start() { # [OPTION…]
+	# shellcheck disable=SC2086 # a list of options
+	run_start --job j -- "$workload" memory --stop stop $small "$@"
+}
+
+end() {
+	touch stop
+	run_ends 0
+	check_output out
+	# shellcheck disable=SC2086
+	check_digest out memory $small
+	check_no_trace
+}
+
+epoch() { await "an epoch" 60 field_is_least epochs "${1:-1}"; }
+
+# A command that must fail, with this status and these words.
+fails() { # STATUS PATTERN COMMAND…
+	expected=$1 pattern=$2 found=0
+	shift 2
+	"$@" >/tmp/said 2>&1 </dev/null || found=$?
+	cat /tmp/said
+	if [ $found != "$expected" ] || ! grep -q -- "$pattern" /tmp/said; then
+		echo "$*: status $found, expected $expected and '$pattern'"
+		return 1
+	fi
+}
+
+run_fails() { # STATUS PATTERN [OPTION…] COMMAND…
+	expected=$1 pattern=$2
+	shift 2
+	fails "$expected" "$pattern" as_scientist ckptctl run "$@"
+}
+
+doctor_fails() { fails 1 "$1" ckptctl doctor; } # PATTERN
+
+ckptd_fails() { fails 1 "$1" timeout 60 ckptd; } # PATTERN
+
+# --- before there is a job ---
+
+bad_config() { # PATTERN TEXT
+	printf "$2" >$config
+	ckptd_fails "^ckptd: $config$1"
+}
+
+case_config() {
+	configure
+	bad_config ':3: unknown key .retries.' '[class test]\nstore = /tmp/store\nretries = 3\n'
+	doctor_fails "^FAIL  configuration  *$config:3: unknown key"
+	bad_config ':2: .*a duration from' '[daemon]\nimds_poll = often\n[class a]\nstore = /s\n'
+	bad_config ':1: .*store' '[class test]\nkeep = 2\n'
+	bad_config ':1: .*no text' '\177ELF\002\001'
+	bad_config ':1: .*before the first section' 'store = /tmp/store\n'
+	bad_config ': no job class' ''
+	rm $config
+	ckptd_fails "$config: cannot read: No such file"
+	configure
+	rm /etc/ckpt/key
+	ckptd_fails 'cannot read the cluster key /etc/ckpt/key: No such file.*head -c 32'
+	doctor_fails '^FAIL  cluster key .*head -c 32'
+	echo short >/etc/ckpt/key
+	ckptd_fails 'cluster key /etc/ckpt/key .*chmod 600'
+	chmod 600 /etc/ckpt/key
+	ckptd_fails 'cluster key /etc/ckpt/key has 6 bytes instead of 32'
+	rm /etc/ckpt/key
+	run_fails 125 'ckptd does not run on this node: systemctl start ckptd' --class test true
+}
+
+fake() { # VERSION'S ANSWER
+	printf '#!/bin/sh\n%s\n' "$1" >/tmp/criu
+	chmod +x /tmp/criu
+}
+
+case_criu() {
+	criu=/tmp/nothing configure
+	ckptd_fails "CRIU is missing ('/tmp/nothing' cannot be run): install the package criu"
+	doctor_fails '^FAIL  CRIU .*install the package criu'
+	criu=/tmp/criu configure
+	fake 'echo "Version: 3.16.1"'
+	ckptd_fails 'CRIU 3.16.1 is too old: install 3.17 or later'
+	fake 'echo hello'
+	ckptd_fails "'/tmp/criu --version' does not answer like CRIU, set criu = .*: hello"
+	fake 'sleep 1000'
+	ckptd_fails "'/tmp/criu --version' did not answer within"
+}
+
+case_run() {
+	configure
+	mkdir -p "$job_dir"
+	chown scientist: "$job_dir"
+	cd "$job_dir"
+	ckptd_start
+	run_fails 125 "no job class 'nosuch'.*ckptctl status" --class nosuch -- true
+	run_fails 2 "'../x' is no job name: " --class test --job ../x -- true
+	run_fails 2 'Usage: ' --class test
+	run_fails 127 'cannot run ./nothing: No such file' --class test ./nothing
+	run_fails 126 'cannot run /etc/passwd: Permission denied' --class test /etc/passwd
+	run_fails 126 'cannot run /tmp: Permission denied' --class test /tmp
+	fails 125 'standard input is a pipe.*< /dev/null' sh -c "echo | setpriv --reuid scientist --clear-groups ckptctl run --class test cat"
+	fails 125 'standard input is a device.*< /dev/null' sh -c "setpriv --reuid scientist --clear-groups ckptctl run --class test cat </dev/zero"
+	fails 0 'standard input is a terminal.*reads /dev/null' script -qec "ckptctl run --class test cat" /dev/null
+	mkdir gone
+	chown scientist: gone
+	fails 125 'cannot tell the working directory' as_scientist sh -c 'cd gone; rmdir ../gone; exec ckptctl run --class test true'
+	check_no_trace
+	fails 1 'another ckptd runs on this node' ckptd
+
+	start
+	epoch
+	run_fails 125 'the job 1000-j runs on this node already.*--job NAME' --class test --job j -- true
+	fails 125 'there is no such job of yours.*ckptctl status' ckptctl checkpoint nosuch
+	fails 125 'there is no such job of yours' setpriv --reuid other --clear-groups ckptctl checkpoint 1000-j
+	fails 125 'only root may drain' as_scientist ckptctl drain
+	end
+}
+
+class() { # NAME LINE…
+	echo "[class $1]"
+	shift
+	printf '%s\n' "$@"
+}
+
+case_store() {
+	configure
+	mkdir -p /tmp/theirs /tmp/fixed
+	: >/tmp/file
+	mountpoint -q /tmp/fixed || mount -t tmpfs -o ro tmpfs /tmp/fixed
+	{
+		class none 'store = /tmp/none'
+		class file 'store = /tmp/file'
+		class theirs 'store = /tmp/theirs'
+		class fixed 'store = /tmp/fixed'
+		class user 'store = /tmp/theirs' 'store_user = other'
+	} >>$config
+	ckptd_start
+	run_fails 125 'store /tmp/none .*No such file.*mount it' --class none -- true
+	run_fails 125 'store /tmp/file .*ot a directory' --class file -- true
+	run_fails 125 '/tmp/theirs/.*Permission denied; user 1000, .*chown' --class theirs -- true
+	run_fails 125 '/tmp/fixed/.*mounted read-only: mount it read-write' --class fixed -- true
+	run_fails 125 '/tmp/theirs/.*Permission denied; user 1001, .*(store_user)' --class user -- true
+	doctor_fails '^FAIL  store of class none .*No such file.*mount'
+	grep '^FAIL  store of class file .*ot a directory' /tmp/said
+	grep '^FAIL  store of class fixed .*read-only' /tmp/said
+	grep '^FAIL  store of class user .*user other.*chown' /tmp/said
+	grep '^note  store of class theirs .*store_user' /tmp/said
+	umount /tmp/fixed
+}
+
+# --- around a job ---
+
+said() { await "'$1'" 60 sh -c "ckptctl status | grep -q 'problem: .*$1'"; } # PATTERN
+
+no_problem() { ! ckptctl status | grep problem:; }
+
+recovers() {
+	await "the end of the problem" 60 no_problem
+	progress 2
+}
+
+case_store_fails() {
+	mkdir -p /tmp/disk "$store"
+	mountpoint -q /tmp/disk || mount -t tmpfs -o size=24m,mode=1777 tmpfs /tmp/disk
+	mount --bind /tmp/disk "$store"
+	configure
+	ckptd_start
+	start
+	epoch
+
+	dd if=/dev/zero of=/tmp/disk/filler bs=64k >/dev/null 2>&1 || :
+	said 'the store is full: free space'
+	ckptctl drain
+	await "the word about it" 60 grep 'final checkpoint failed, the job runs on: .*the store is full' err
+	progress 2
+	rm /tmp/disk/filler
+	run_ends 75
+
+	ckptd_restart
+	start
+	progress 2
+	epoch
+	await "no write at work" 60 mount -o remount,ro,bind "$store"
+	said 'mounted read-only: mount it read-write'
+	fails 125 'mounted read-only' ckptctl checkpoint 1000-j
+	progress 2
+	mount -o remount,rw,bind "$store"
+	recovers
+
+	umount -l "$store"
+	said 'the store is not mounted'
+	fails 125 'the store is not mounted' ckptctl checkpoint 1000-j
+	progress 2
+	mount --bind /tmp/disk "$store"
+	recovers
+
+	umount -l "$store"
+	ckptd_restart
+	said 'the store is not mounted'
+	progress 2
+	mount --bind /tmp/disk "$store"
+	recovers
+	ckptctl checkpoint 1000-j
+
+	echo "- the program ends while neither ckptd nor the store is there"
+	ckptd_stop KILL
+	umount -l "$store"
+	touch stop
+	await "the program's end" 60 test -e /var/lib/ckpt/jobs/1000-j/exit
+	ckptd_start
+	run_ends 0
+	grep 'checkpoints cannot be removed' err
+	check_output out
+	mount --bind /tmp/disk "$store"
+	umount "$store"
+	umount /tmp/disk
+}
+
+flip() { # FILE: a bit in its middle
+	python3 -c '
+import os, sys
+with open(sys.argv[1], "r+b") as file:
+    file.seek(os.path.getsize(sys.argv[1]) // 2)
+    byte = file.read(1)[0]
+    file.seek(-1, 1)
+    file.write(bytes([byte ^ 1]))' "$1"
+}
+
+flip_all() {
+	for file in "$store"/1000-j/seg-*; do flip "$file"; done
+}
+
+newest() { for file in "$store/1000-j/$1"-*; do :; done; echo "$file"; } # KIND
+
+run_again_fails() { # PATTERN
+	before=$(ls -l "$store/1000-j")
+	: >err
+	start
+	run_ends 125
+	cat err
+	grep -q "$1" err
+	# Nothing is touched that a repair could need.
+	test "$before" = "$(ls -l "$store/1000-j")"
+}
+
+case_damage() {
+	configure
+	ckptd_start
+	start
+	epoch
+	ckptctl checkpoint 1000-j
+	progress 3
+	ckptctl drain
+	run_ends 75
+
+	ckptd_stop
+	cp /etc/ckpt/key /tmp/key
+	head -c 32 /dev/urandom >/etc/ckpt/key
+	ckptd_start
+	run_again_fails 'another cluster key .*give this node the key file'
+	ckptd_stop
+	cp /tmp/key /etc/ckpt/key
+	ckptd_start
+
+	flip_all
+	run_again_fails 'seg-.* is damaged.*No checkpoint before it is left'
+	flip_all
+	steps_before=$(steps out)
+	flip "$(newest manifest)"
+	start
+	await "the restore" 90 grep 'goes on from checkpoint' err
+	grep 'manifest-.* is damaged.*trying the checkpoint before it' err
+	grep 'output that will come again was cut off' err
+	progress 3
+	end
+	test "$(steps out)" -ge 3
+}
+
+case_class_gone() {
+	configure
+	ckptd_start
+	start
+	epoch
+	ckptd_stop KILL
+	sed -i 's/^\[class test\]/[class other]/' $config
+	ckptd_start
+	await "the word" 60 grep "cannot take the job up yet, which runs on .*class test, which is not configured" err
+	progress 3
+	ckptctl status
+	ckptctl status | grep 'problem: .*class test, which is not configured'
+	test -e "/proc/$run"
+	ckptd_stop
+	configure
+	ckptd_start
+	epoch
+	no_problem
+	end
+}
+
+case_run_killed() {
+	configure
+	ckptd_start
+	start
+	epoch
+	ckptctl checkpoint 1000-j
+	kill -9 "$run"
+	await "the job's end" 60 no_jobs
+	logged "its 'ckptctl run' is gone"
+	start
+	await "the restore" 60 grep 'goes on from checkpoint' err
+	end
+}
+
+# --- two ckptds, each with its own /run and /var/lib: two nodes ---
+
+on_b() { nsenter -t "$(cat /tmp/b.pid)" -m -u "$@"; }
+
+b_start() {
+	mkdir -p /sys/fs/cgroup/b
+	unshare -m -u sh -c '
+		hostname b
+		for at in /run/ckpt /var/lib/ckpt; do mkdir -p $at; mount -t tmpfs tmpfs $at; done
+		echo $$ >/tmp/b.pid
+		echo 0 >/sys/fs/cgroup/b/cgroup.procs
+		exec ckptd' >>/tmp/b.log 2>&1 </dev/null &
+	await "ckptd on b to answer" 60 on_b ckptctl status
+}
+
+b_run() {
+	on_b sh -c 'echo 0 >/sys/fs/cgroup/b/cgroup.procs; cd "$1"; shift; exec "$@"' sh "$job_dir" \
+		setpriv --reuid scientist --regid scientist --init-groups --reset-env env "WORKLOAD_MARK=$mark" \
+		ckptctl run --class test --job j -- "$workload" memory --stop stop $small "$@"
+}
+
+case_two_nodes() {
+	configure
+	ckptd_start
+	b_start
+	start
+	epoch
+	ckptctl checkpoint 1000-j
+	fails 125 'the job 1000-j runs on node guest; two of one job cannot run at a time.*--job NAME' b_run
+
+	echo "- a has a long pause, b takes over, a comes back"
+	kill -STOP "$(cat /tmp/ckptd.pid)" "$run"
+	echo 1 >/sys/fs/cgroup/ckpt-1000-j/cgroup.freeze
+	run_a=$run
+	b_run >>out 2>>err </dev/null &
+	run=$!
+	await "the restore on b" 90 grep 'goes on from checkpoint' err
+	echo 0 >/sys/fs/cgroup/ckpt-1000-j/cgroup.freeze
+	kill -CONT "$(cat /tmp/ckptd.pid)"
+	await "the end of the job on a" 60 no_jobs
+	logged 'taken over by another node'
+	kill -CONT "$run_a"
+	await_status 60 "$run_a" || test $? = 125
+	grep 'another node has taken over this job' err
+	progress 3
+	touch stop
+	run_ends 0
+	test -z "$(find "$store" -mindepth 1)"
+	kill "$(cat /tmp/b.pid)"
+}
+
+# --- notices ---
+
+imds_say() { # JSON
+	python3 -c 'import sys, urllib.request as u
+u.urlopen(u.Request(sys.argv[1] + "/control", sys.argv[2].encode(), method="PUT"))' "$endpoint" "$1"
+}
+
+case_imds() {
+	python3 $tests/imds.py --set '{"mode": "garbage-all"}' >/tmp/imds &
+	mock=$!
+	await "the mock of the metadata service" 60 grep -q ready /tmp/imds
+	endpoint=http://127.0.0.1:$(sed 's/.* //' /tmp/imds)
+	configure
+	sed -i '/imds_endpoint/d' $config
+	ckptd_start "AWS_EC2_METADATA_SERVICE_ENDPOINT=$endpoint"
+	await "the word" 30 sh -c 'ckptctl status | grep "127.0.0.1.*notices cannot be seen"'
+	imds_say '{"mode": "normal"}'
+	await "the word" 30 logged 'watching for notices'
+	if ckptctl status | grep 'cannot be seen'; then return 1; fi
+	start
+	epoch
+	imds_say '{"mode": "401", "times": 3, "action": "terminate", "action_in": 120}'
+	run_ends 75
+	logged 'EC2 will terminate this instance'
+	run_fails 75 'nothing is started here any more.*another node' --class test --job k -- true
+	kill $mock
+}
+
+for name in ${*:-config criu run store store_fails damage class_gone run_killed two_nodes imds}; do
+	try "$name" "case_$name"
+done
+finish
