@@ -35,6 +35,7 @@ struct checkpoint {
 	size_t packed_count;
 	uint64_t stdout_bytes;
 	uint64_t stderr_bytes;
+	json_t *bases;                  /* NULL: not known */
 	int64_t frozen_at;
 };
 
@@ -102,6 +103,8 @@ static int measure_outputs(struct checkpoint *checkpoint)
 	if (ret == 0 && options->stderr_path)
 		ret = output_size(options->stderr_path, &checkpoint->stderr_bytes,
 				  checkpoint->problem);
+	json_decref(checkpoint->bases);
+	checkpoint->bases = options->bases(options->bases_arg);
 	return ret;
 }
 
@@ -261,6 +264,8 @@ static char *make_meta(const struct checkpoint *checkpoint)
 	json_object_set_new(meta, "mechanism_reason", json_string(checkpoint->options->mechanism_reason));
 	json_object_set_new(meta, "files", meta_files(&checkpoint->files));
 	json_object_set_new(meta, "stdout", json_integer((json_int_t)checkpoint->stdout_bytes));
+	if (checkpoint->bases)
+		json_object_set(meta, "bases", checkpoint->bases);
 	if (checkpoint->options->stderr_path)
 		json_object_set_new(meta, "stderr",
 				    json_integer((json_int_t)checkpoint->stderr_bytes));
@@ -322,6 +327,7 @@ static void release(struct checkpoint *checkpoint)
 	for (size_t i = 0; i < checkpoint->packed_count; i++)
 		packed_file_free(checkpoint->packed[i]);
 	free(checkpoint->packed);
+	json_decref(checkpoint->bases);
 	files_free(&checkpoint->files);
 }
 

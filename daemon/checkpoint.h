@@ -12,8 +12,9 @@
  *   "mechanism_reason"    why none before it in the order; "" when it is the first
  *   "files"               [{"path", "size"}]: see files.h
  *   "stdout", "stderr"    bytes of output at the checkpoint; no "stderr" when both go to one file
- *   "stdout_base", "stderr_base"  file offset in the caller's own output where the job's began; -1:
- *                         not a regular file
+ *   "outputs"             {"stdout", "stderr"}: {"path", "inode"} of the caller's own; null: no regular file
+ *   "bases"               {"stdout", "stderr"}: where in those files byte 0 of the job's output would be, if
+ *                         nothing stood between; null: not known. See job_set_output_bases()
  *   "sequence_of_job"     counts the job's checkpoints over all terms
  *   "stats"               see struct checkpoint_stats
  */
@@ -54,6 +55,8 @@ struct checkpoint_options {
 	const char *mark;               /* a file that exists from before a final commit on; see init_spec.h */
 	const char *mechanism_reason;   /* see meta */
 	const json_t *facts;            /* what the job knows of itself; becomes part of meta */
+	json_t *(*bases)(void *arg);    /* "bases" of meta, as they are now; may be NULL */
+	void *bases_arg;
 	uint64_t sequence;              /* in the term */
 };
 

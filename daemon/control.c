@@ -443,6 +443,14 @@ static void serve_signal(struct client *client, const json_t *request)
 		job_signal(client->slot->job, (int)number);
 }
 
+static void serve_outputs(struct client *client, const json_t *request)
+{
+	json_t *bases = json_object_get(request, "bases");
+
+	if (client->slot && json_is_object(bases))
+		job_set_output_bases(client->slot->job, bases);
+}
+
 static void serve_request(struct client *client, const json_t *request)
 {
 	const char *op = json_string_value(json_object_get(request, "op")) ?: "";
@@ -451,6 +459,8 @@ static void serve_request(struct client *client, const json_t *request)
 		serve_run(client, request);
 	else if (!strcmp(op, "signal"))
 		serve_signal(client, request);
+	else if (!strcmp(op, "outputs"))
+		serve_outputs(client, request);
 	else if (!strcmp(op, "status"))
 		serve_status(client);
 	else if (!strcmp(op, "checkpoint"))

@@ -330,6 +330,7 @@ static void job_free(struct job *job)
 	caller_free(&job->caller);
 	free(job->private);
 	json_decref(job->facts);
+	json_decref(job->bases);
 	json_decref(job->events);
 	json_decref(job->running);
 	json_decref(job->status);
@@ -392,6 +393,14 @@ int job_adopt(struct job **adopted, const struct job_setup *setup, const char *i
 		*adopted = job;
 	}
 	return ret;
+}
+
+void job_set_output_bases(struct job *job, json_t *bases)
+{
+	pthread_mutex_lock(&job->lock);
+	json_decref(job->bases);
+	job->bases = json_deep_copy(bases);
+	pthread_mutex_unlock(&job->lock);
 }
 
 size_t job_open_outputs(const struct job *job, int fds[2])

@@ -141,17 +141,22 @@ static int find_root(struct job *job, struct problem *problem)
 	return ret;
 }
 
-/* The job's processes stand: from here on a restarted ckptd can take it up, and its program may run. */
-static int confirm(struct job *job, bool restored, uint64_t stdout_bytes, uint64_t stderr_bytes,
-		   bool cut, struct problem *problem)
+/*
+ * The job's processes stand: from here on a restarted ckptd can take it up, and its program may run.
+ * meta: of the checkpoint that it was restored from; NULL: it is new.  cut: the job went on behind that
+ * checkpoint, and will write again what it wrote since.
+ */
+static int confirm(struct job *job, const json_t *meta, bool cut, struct problem *problem)
 {
 	int ret;
 
 	pthread_mutex_lock(&job->lock);
-	job->running = json_pack("{s:s, s:b, s:I, s:I, s:b, s:b, s:O}", "event", "running", "restored",
-				 restored, "stdout", (json_int_t)stdout_bytes, "stderr",
-				 (json_int_t)stderr_bytes, "merged", job->merged, "cut", cut, "outputs",
-				 json_object_get(job->facts, "outputs"));
+	job->running = json_pack("{s:s, s:b, s:I, s:I, s:b, s:b, s:O?, s:O?}", "event", "running",
+				 "restored", meta != NULL, "stdout",
+				 json_integer_value(json_object_get(meta, "stdout")), "stderr",
+				 json_integer_value(json_object_get(meta, "stderr")), "merged",
+				 job->merged, "cut", cut, "outputs", json_object_get(meta, "outputs"),
+				 "bases", json_object_get(meta, "bases"));
 	pthread_mutex_unlock(&job->lock);
 	ret = job_write_record(job, problem);
 	if (ret == 0 && (ret = fault("job.recorded")))
@@ -183,7 +188,7 @@ static int start_new(struct job *job, const struct term *previous, int *status,
 	if (ret == 0)
 		ret = job_start_capture(job, NULL, problem);
 	if (ret == 0)
-		ret = confirm(job, false, 0, 0, false, problem);
+		ret = confirm(job, NULL, false, problem);
 	if (ret == 0)
 		ret = launch_wait_exec(&job->launch, status, problem);
 	if (ret)
@@ -219,7 +224,6 @@ static int take_facts(struct job *job, const struct restore_facts *restored,
 	json_object_set(job->facts, "command", json_object_get(restored->meta, "command"));
 	json_object_set(job->facts, "groups", groups);
 	json_object_set(job->facts, "gid", json_object_get(restored->meta, "gid"));
-	json_object_set(job->facts, "outputs", json_object_get(restored->meta, "outputs"));
 	json_object_set(job->facts, "cwd", json_object_get(restored->meta, "cwd"));
 	free(job->caller.cwd);
 	job->caller.cwd = wire_to_bytes(json_object_get(restored->meta, "cwd"));
@@ -304,8 +308,7 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 	if (ret == 0)
 		directory_remove(job->images);
 	if (ret == 0)
-		ret = confirm(job, true, restored.stdout_bytes, restored.stderr_bytes, !manifest->final,
-			      problem);
+		ret = confirm(job, restored.meta, !manifest->final, problem);
 	if (ret == 0)
 		ret = announce(job, problem);
 	if (ret == 0) {

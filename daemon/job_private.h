@@ -46,6 +46,7 @@ struct job {
 	struct reader reader;
 	struct criu_job criu;
 	json_t *facts;
+	json_t *bases;                  /* see job_set_output_bases(); under the lock */
 	uint64_t sequence;              /* of the last checkpoint in this term */
 	int64_t last_epoch_ms;          /* when it began */
 	int64_t next_epoch_ms;

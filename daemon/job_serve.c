@@ -174,6 +174,17 @@ static void clean_store(struct job *job)
 		job_set_status(job, "store_bytes", json_integer((json_int_t)used));
 }
 
+static json_t *output_bases(void *arg)
+{
+	struct job *job = arg;
+	json_t *bases;
+
+	pthread_mutex_lock(&job->lock);
+	bases = job->bases ? json_deep_copy(job->bases) : NULL;
+	pthread_mutex_unlock(&job->lock);
+	return bases;
+}
+
 static int run_checkpoint(struct job *job, bool final, struct problem *problem)
 {
 	struct checkpoint_stats stats;
@@ -188,6 +199,8 @@ static int run_checkpoint(struct job *job, bool final, struct problem *problem)
 		.mark = job->mark,
 		.mechanism_reason = job->mechanism_reason,
 		.facts = job->facts,
+		.bases = output_bases,
+		.bases_arg = job,
 		/* Also a number that failed is used: its manifest may be there, for all one can tell. */
 		.sequence = ++job->sequence,
 	};

@@ -40,6 +40,8 @@ struct output {
 	bool closed;            /* nobody reads us any more */
 };
 
+static const char *const output_names[] = { "stdout", "stderr" };
+
 struct run {
 	const char *class;
 	const char *job;
@@ -109,12 +111,21 @@ static bool same_file(int one, int other)
 	       a.st_ino == b.st_ino;
 }
 
-/* Where in our own output the job's begins, if that is a file. */
+/* Where the next byte will be, if that is a file; else -1. */
+static off_t position(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode))
+		return -1;
+	return fcntl(fd, F_GETFL) & O_APPEND ? st.st_size : lseek(fd, 0, SEEK_CUR);
+}
+
+/* Our own output, if that is a file. */
 static json_t *describe_output(int fd)
 {
 	char link[32], path[PATH_MAX];
 	struct stat st;
-	off_t offset;
 	ssize_t n;
 
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode))
@@ -124,9 +135,7 @@ static json_t *describe_output(int fd)
 	if (n < 0)
 		return json_null();
 	path[n] = '\0';
-	offset = fcntl(fd, F_GETFL) & O_APPEND ? st.st_size : lseek(fd, 0, SEEK_CUR);
-	return json_pack("{s:o, s:I, s:I}", "path", wire_from_bytes(path), "inode",
-			 (json_int_t)st.st_ino, "offset", (json_int_t)offset);
+	return json_pack("{s:o, s:I}", "path", wire_from_bytes(path), "inode", (json_int_t)st.st_ino);
 }
 
 static bool is_null(const struct stat *st)
@@ -233,23 +242,22 @@ static void deliver(struct run *run)
 
 /*
  * The job went on behind this checkpoint, then its node was lost: what it wrote since will be
- * written again, so our file is cut back to where the checkpoint stands.
+ * written again, so our file is cut back to where the checkpoint stands. Returns by how much.
  */
-static void cut_back(int fd, const json_t *was, off_t delivered)
+static off_t cut_back(int fd, const json_t *was, const json_t *base, off_t delivered)
 {
 	json_t *now = describe_output(fd);
-	off_t size = (off_t)json_integer_value(json_object_get(was, "offset")) + delivered;
+	off_t size = (off_t)json_integer_value(base) + delivered;
+	off_t cut = 0;
 	struct stat st;
 
-	if (json_is_object(was) && json_is_object(now) &&
-	    json_equal(json_object_get(was, "path"), json_object_get(now, "path")) &&
-	    json_equal(json_object_get(was, "inode"), json_object_get(now, "inode")) &&
+	if (json_is_object(was) && json_equal(was, now) && json_is_integer(base) && size >= 0 &&
 	    fstat(fd, &st) == 0 && st.st_size > size && ftruncate(fd, size) == 0) {
 		lseek(fd, size, SEEK_SET);
-		say("output that will come again was cut off: %lld bytes",
-		    (long long)(st.st_size - size));
+		cut = st.st_size - size;
 	}
 	json_decref(now);
+	return cut;
 }
 
 static void watch_output(struct run *run, struct output *output, int fd)
@@ -263,6 +271,24 @@ static void watch_output(struct run *run, struct output *output, int fd)
 	inotify_add_watch(run->changes, path, IN_MODIFY);
 }
 
+/* Tells ckptd where the job's output stands in our files, whenever something else was written there. */
+static void tell_bases(struct run *run)
+{
+	json_t *bases = json_object(), *request = json_pack("{s:s, s:O}", "op", "outputs", "bases", bases);
+
+	for (int i = 0; i < 2; i++) {
+		const struct output *output = &run->outputs[i];
+		off_t at = output->source < 0 ? -1 : position(output->sink);
+
+		json_object_set_new(bases, output_names[i], at < 0 ? json_null() :
+				    json_integer((json_int_t)(at - output->delivered)));
+	}
+	if (run->connection >= 0)
+		wire_send(run->connection, request, NULL, 0, 0);
+	json_decref(bases);
+	json_decref(request);
+}
+
 /*
  * Until the job runs it is not known how much of a file that is our standard error will be cut off:
  * what we say has to come behind that.
@@ -271,10 +297,13 @@ static void take_note(struct run *run, const char *text)
 {
 	struct stat st;
 
-	if (run->running || fstat(2, &st) || !S_ISREG(st.st_mode))
-		say("%s", text);
-	else
+	if (!run->running && fstat(2, &st) == 0 && S_ISREG(st.st_mode)) {
 		json_array_append_new(run->notes, json_string(text));
+		return;
+	}
+	say("%s", text);
+	if (run->running)
+		tell_bases(run);
 }
 
 static void say_notes(struct run *run)
@@ -289,10 +318,10 @@ static void say_notes(struct run *run)
 
 static void begin_outputs(struct run *run, const json_t *event)
 {
-	const json_t *was = json_object_get(event, "outputs");
+	const json_t *was = json_object_get(event, "outputs"), *bases = json_object_get(event, "bases");
 	int fds[WIRE_MAX_FDS];
 	size_t count = wire_take_fds(&run->input, fds);
-	static const char *const names[] = { "stdout", "stderr" };
+	off_t cut = 0;
 
 	for (size_t i = 0; i < count; i++) {
 		struct output *output = &run->outputs[i];
@@ -304,12 +333,16 @@ static void begin_outputs(struct run *run, const json_t *event)
 		watch_output(run, output, fds[i]);
 		if (run->running)
 			continue; /* ckptd is back: we know how far we are */
-		output->delivered = (off_t)json_integer_value(json_object_get(event, names[i]));
+		output->delivered = (off_t)json_integer_value(json_object_get(event, output_names[i]));
 		if (json_is_true(json_object_get(event, "cut")))
-			cut_back(output->sink, json_object_get(was, names[i]), output->delivered);
+			cut += cut_back(output->sink, json_object_get(was, output_names[i]),
+					json_object_get(bases, output_names[i]), output->delivered);
 	}
 	run->running = true;
+	if (cut)
+		say("output that will come again was cut off: %lld bytes", (long long)cut);
 	say_notes(run);
+	tell_bases(run);
 }
 
 /* --- events --- */

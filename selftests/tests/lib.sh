@@ -91,12 +91,12 @@ exec_as_scientist() {
 
 as_scientist() { (exec_as_scientist "$@"); }
 
-# `ckptctl run` as scientist in the background, its output is added to out and err; its pid is in $run.
+# `ckptctl run` as scientist in the background, its output is added to out and err ($errors); its pid is in $run.
 run_start() { # [OPTION…] -- COMMAND…
 	mkdir -p "$job_dir"
 	chown scientist: "$job_dir"
 	cd "$job_dir"
-	exec_as_scientist ckptctl run --class test "$@" >>out 2>>err </dev/null &
+	exec_as_scientist ckptctl run --class test "$@" >>out 2>>"${errors:-err}" </dev/null &
 	run=$!
 }
 

@@ -12,6 +12,7 @@ cat >"$share/jobs" <<'JOBS'
 memory --arena-mib 16
 files
 JOBS
+touch "$share/merged"
 boot node1 commit
 boot node2 commit
 boot node1 end
