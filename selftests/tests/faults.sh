@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: whatever fails or dies beside a job, at its worst moment: the job runs on, and its result is right
-# KERNELS: criu
+# KERNELS: first
 # RUN: guest --timeout 1200
 # Usage: faults.sh [CASE…]	(all)
 set -eu
@@ -11,17 +11,17 @@ small="--arena-mib 4"
 
 # --- one job, named j ---
 
+# Notes of an earlier run go: those behind the checkpoint would be cut off, see run.c.
 start() { # [OPTION…]
+	[ ! -e "$job_dir/err" ] || : >"$job_dir/err"
 	# shellcheck disable=SC2086 # a list of options
 	run_start --job j -- "$workload" memory --stop stop $small "$@"
 }
 
-goes_on() { # TIMES: that often restored by now
-	await "the restore" 180 restored_times "$1"
+goes_on() {
+	await "the restore" 180 grep -q 'goes on from checkpoint' "$job_dir/err"
 	progress 3
 }
-
-restored_times() { [ "$(grep -c 'goes on from checkpoint' "$job_dir/err")" = "$1" ]; }
 
 end() {
 	touch stop
@@ -78,13 +78,13 @@ case_criu_fails() {
 	grep 'criu cannot restore the job: .*no luck today' err
 	echo hold >/tmp/criu-fault
 	start
-	goes_on 1
+	goes_on
 	checkpoint_fails .
 	run_ends 75
 	grep 'criu_timeout.*goes on from its last checkpoint' err
 	rm /tmp/criu-fault
 	start
-	goes_on 2
+	goes_on
 	end
 }
 
@@ -223,7 +223,7 @@ case_killed() {
 		await "the job to be taken up" 60 job_runs
 	done
 	epoch
-	test "$(steps out)" = "$(tail -n 1 out | cut -d' ' -f2)"
+	awk '$2 != NR { print "line " NR ": " $0; exit 1 }' out
 
 	echo "- before and after the final checkpoint is committed"
 	ckptd_restart CKPT_FAULT=manifest.publish=kill
@@ -246,7 +246,7 @@ case_killed() {
 	start
 	ckptd_dies
 	ckptd_start
-	goes_on 1
+	goes_on
 	ckptd_restart CKPT_FAULT=job.interrupted=kill
 	epoch
 	ckptctl drain
@@ -257,7 +257,7 @@ case_killed() {
 	start
 	ckptd_dies
 	ckptd_start
-	goes_on 2
+	goes_on
 
 	echo "- when all is done but the telling"
 	ckptd_restart CKPT_FAULT=job.retired=kill

@@ -147,7 +147,7 @@ case_store() {
 	run_fails 125 'store /tmp/file .*ot a directory' --class file -- true
 	run_fails 125 '/tmp/theirs/.*Permission denied; user 1000, .*chown' --class theirs -- true
 	run_fails 125 '/tmp/fixed/.*mounted read-only: mount it read-write' --class fixed -- true
-	run_fails 125 '/tmp/theirs/.*Permission denied; user 1001, .*(store_user)' --class user -- true
+	run_fails 125 '/tmp/theirs/.*Permission denied; user 1001, .*(store_user' --class user -- true
 	doctor_fails '^FAIL  store of class none .*No such file.*mount'
 	grep '^FAIL  store of class file .*ot a directory' /tmp/said
 	grep '^FAIL  store of class fixed .*read-only' /tmp/said
@@ -169,7 +169,7 @@ recovers() {
 
 case_store_fails() {
 	mkdir -p /tmp/disk "$store"
-	mountpoint -q /tmp/disk || mount -t tmpfs -o size=24m,mode=1777 tmpfs /tmp/disk
+	mountpoint -q /tmp/disk || mount -t tmpfs -o size=96m,mode=1777 tmpfs /tmp/disk
 	mount --bind /tmp/disk "$store"
 	configure
 	ckptd_start
@@ -359,7 +359,7 @@ case_two_nodes() {
 	echo 0 >/sys/fs/cgroup/ckpt-1000-j/cgroup.freeze
 	kill -CONT "$(cat /tmp/ckptd.pid)"
 	await "the end of the job on a" 60 no_jobs
-	logged 'taken over by another node'
+	logged 'another node has taken over this job'
 	kill -CONT "$run_a"
 	await_status 60 "$run_a" || test $? = 125
 	grep 'another node has taken over this job' err
