@@ -24,7 +24,12 @@ ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCKPT_VERSION='"$(VERSION)"' $(WARN) $(CF
 LIB_SRC := $(filter-out daemon/main.c daemon/init.c daemon/criu_fsuid.c,$(wildcard daemon/*.c))
 LIB := $(BUILD)/libckpt.a
 UNIT_TESTS := $(patsubst selftests/unit/%.c,$(BUILD)/unit/%,$(wildcard selftests/unit/*.c))
-GUEST_TESTS := $(patsubst selftests/guest/%.c,$(BUILD)/guest/%,$(wildcard selftests/guest/*.c))
+# What tests share is a library as well. A guest test of several files is a directory.
+TEST_LIB_SRC := $(wildcard selftests/*.c)
+TEST_LIB := $(BUILD)/libtest.a
+GUEST_TEST_DIRS := $(patsubst selftests/guest/%/,%,$(wildcard selftests/guest/*/))
+GUEST_TESTS := $(patsubst selftests/guest/%.c,$(BUILD)/guest/%,$(wildcard selftests/guest/*.c)) \
+	$(addprefix $(BUILD)/guest/,$(GUEST_TEST_DIRS))
 PROGRAMS := $(BUILD)/ckptd $(BUILD)/ckpt-init $(BUILD)/criu-fsuid.so $(BUILD)/ckptctl $(BUILD)/ckptbench
 
 all: programs
@@ -40,7 +45,7 @@ $(LIB): $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
-link = $(Q)$(CC) $(CFLAGS) -o $@ $(filter %.o %.a,$^) $(PKG_LIBS)
+link = $(Q)$(CC) $(CFLAGS) -Wl,--as-needed -o $@ $(filter %.o,$^) $(filter %.a,$^) $(PKG_LIBS)
 
 $(BUILD)/ckptd: $(BUILD)/obj/daemon/main.o $(LIB)
 	$(call say,LD,$@)
@@ -63,7 +68,18 @@ $(BUILD)/ckptctl $(BUILD)/ckptbench: $(BUILD)/%: $(BUILD)/obj/tools/%.o $(TOOL_L
 	$(call say,LD,$@)
 	$(link)
 
-$(BUILD)/guest/%: $(BUILD)/obj/selftests/guest/%.o $(LIB)
+$(TEST_LIB): $(TEST_LIB_SRC:%.c=$(BUILD)/obj/%.o)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(foreach test,$(GUEST_TEST_DIRS),$(eval $(BUILD)/guest/$(test): \
+	$(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard selftests/guest/$(test)/*.c))))
+$(addprefix $(BUILD)/guest/,$(GUEST_TEST_DIRS)): $(TEST_LIB) $(LIB)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(link)
+
+$(BUILD)/guest/%: $(BUILD)/obj/selftests/guest/%.o $(TEST_LIB) $(LIB)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(link)
@@ -103,6 +119,19 @@ dkms-uninstall:
 check:
 	$(Q)selftests/check $(TESTS)
 
+# With a kernel that finds mistakes: KASAN, lockdep, kmemleak. The first time it is built, which takes half an hour.
+DEBUG_KERNEL ?= 6.12
+check-debug:
+	$(Q)selftests/vm/run $(DEBUG_KERNEL)-debug --cpus 4 --mem 3072 --disk 256 --timeout 7200 \
+		--console $(BUILD)/check-debug.console -- /usr/lib/ckpt/tests/debug.sh
+
+# No write is missed, in hours of it: SOAK_MINUTES over all mechanisms of SOAK_KERNEL, on four CPUs.
+SOAK_KERNEL ?= 6.12
+SOAK_MINUTES ?= 24
+soak:
+	$(Q)selftests/vm/run $(SOAK_KERNEL) --cpus 4 --mem 1536 --disk 1024 --timeout $$(($(SOAK_MINUTES) * 120 + 600)) \
+		-- /usr/lib/ckpt/tests/soak.sh $(SOAK_MINUTES)
+
 demo:
 	$(Q)selftests/demo/run
 
@@ -120,6 +149,6 @@ install: programs
 clean:
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all programs guest-tests unit-tests module module-install dkms-install dkms-uninstall check demo install clean
+.PHONY: all programs guest-tests unit-tests module module-install dkms-install dkms-uninstall check check-debug soak demo install clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

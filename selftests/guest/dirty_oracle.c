@@ -1,39 +1,44 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The oracle: a job writes the number of the iteration into random pages on two CPUs and changes its mappings, while
- * its memory is collected without stopping it. A copy is kept from nothing but the reported pages, each read after the
- * COLLECT that reported it. Now and then the job pauses; after one more COLLECT the copy must be the job's memory.
+ * The oracle under load: a job writes to random pages from many threads, pinned and migrating, and changes its mappings,
+ * while its memory is collected again and again. Now and then it is frozen, and after one more collect the copy must be
+ * its memory.
  *
- *	dirty_oracle [-n COLLECTS] [-s SEED] [-m SLOTS] [-e EVENTS]
+ *	dirty_oracle [-M MECHANISM] [-n COLLECTS] [-w WRITES] [-t SECONDS] [-s SEED] [-m SLOTS] [-e EVENTS] [-p MIB]
  *
- * EVENTS is a set of letters, see events[]; "" is none.
+ * It goes on until there were at least so many collects, writes and seconds. MECHANISM may also be "pieces": soft-dirty,
+ * collected in pieces of any size and into vectors of any length. EVENTS is a set of letters, see events[]; "" is none.
+ * -p limits the job to so much memory, so that it swaps.
  */
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <time.h>
 
+#include "cgroup.h"
 #include "guest.h"
+#include "oracle.h"
+#include "tracker_mechanism.h"
 
 #define SLOT_BYTES (2 * HUGE_BYTES)
 #define ARENA 0x200000000000ul
-#define WRITERS 2
-#define THREADS (WRITERS + 2)	/* with the hot writer and the events */
+#define WRITERS 6		/* with the hot one and the one that makes events, eight threads */
 #define COLLECTS_PER_COMPARE 5
+#define OTHER_PAGES 16384	/* of the job, beside the slots */
+#define SLOTS_MAX 256
 
 /* Shared by the job and the test. */
 struct control {
-	atomic_uint iteration;
-	atomic_bool pause;
-	atomic_int paused;		/* threads that wait for the end of the pause */
-	atomic_ulong writes, events;
-	atomic_bool used[256];		/* slot is mapped */
+	atomic_ulong writes, hot_writes, events;
+	atomic_bool used[SLOTS_MAX];	/* slot is mapped */
 };
 
 static struct control *control;
-static int slots = 12;
-static const char *wanted_events = NULL;
+static unsigned int seed = 1;
+static int slots = 12, cpus;
+static const char *wanted_events;
 
 /* ---- the job ---- */
 
@@ -61,38 +66,38 @@ static void slot_unmap(int slot)
 	control->used[slot] = false;
 }
 
-static void pause_here(void)
+static void run_on(int cpu)
 {
-	if (!control->pause)
-		return;
-	control->paused++;
-	while (control->pause)
-		usleep(200);
-	control->paused--;
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu % cpus, &set);
+	sched_setaffinity(0, sizeof(set), &set);
 }
 
+/* The even ones stay on their CPU, the odd ones change it. */
 static void *writer(void *argument)
 {
-	unsigned int seed = (uintptr_t)argument;
-	cpu_set_t cpus;
+	const unsigned int number = (uintptr_t)argument;
+	unsigned int random = seed * WRITERS + number;
+	uint32_t value = number << 24;
 
-	CPU_ZERO(&cpus);
-	CPU_SET((uintptr_t)argument % WRITERS, &cpus);
-	sched_setaffinity(0, sizeof(cpus), &cpus);
+	run_on(number);
 	for (;;) {
-		pause_here();
+		if (number % 2 && rand_r(&random) % 8 == 0)
+			run_on(rand_r(&random));
 		pthread_rwlock_rdlock(&mappings);
-		for (int i = 0; i < 16; i++) {
-			int slot = rand_r(&seed) % slots;
-			uint32_t *page = (void *)(slot_address(slot) + rand_r(&seed) % (SLOT_BYTES / PAGE) * PAGE);
+		for (int i = 0; i < 64; i++) {
+			int slot = rand_r(&random) % slots;
+			uint32_t *page = (void *)(slot_address(slot) + rand_r(&random) % (SLOT_BYTES / PAGE) * PAGE);
 
 			if (control->used[slot])
-				page[rand_r(&seed) % (PAGE / 4)] = control->iteration;
+				page[rand_r(&random) % (PAGE / 4)] = ++value;
 		}
-		control->writes += 16;
+		control->writes += 64;
 		pthread_rwlock_unlock(&mappings);
-		/* Most pages should be clean at each COLLECT, or nothing would be missed. */
-		usleep(rand_r(&seed) % 2000);
+		/* Most pages should be clean at each collect, or nothing would be missed. */
+		usleep(rand_r(&random) % 4000);
 	}
 	return NULL;
 }
@@ -103,37 +108,34 @@ static void *writer(void *argument)
  */
 static void *hot_writer(void *argument)
 {
-	unsigned int seed = (uintptr_t)argument;
-	cpu_set_t cpus;
+	unsigned int random = seed, writes;
 	uint32_t value = 0;
 
-	CPU_ZERO(&cpus);
-	CPU_SET(1, &cpus);
-	sched_setaffinity(0, sizeof(cpus), &cpus);
 	for (;;) {
-		int slot = rand_r(&seed) % slots;
-		volatile uint32_t *first = (void *)(slot_address(slot) + rand_r(&seed) % (SLOT_BYTES / PAGE - 8) * PAGE);
+		int slot = rand_r(&random) % slots;
+		volatile uint32_t *first = (void *)(slot_address(slot) + rand_r(&random) % (SLOT_BYTES / PAGE - 8) * PAGE);
 
-		pause_here();
+		run_on(rand_r(&random));
 		pthread_rwlock_rdlock(&mappings);
-		for (int i = 0; control->used[slot] && i < 1000000 && !control->pause; i++)
-			first[i % 8 * (PAGE / 4)] = ++value;
+		for (writes = 0; control->used[slot] && writes < 300000; writes++)
+			first[writes % 8 * (PAGE / 4)] = ++value;
 		pthread_rwlock_unlock(&mappings);
-		usleep(rand_r(&seed) % 5000);
+		control->hot_writes += writes;
+		usleep(rand_r(&random) % 5000);
 	}
 	return NULL;
 }
 
-static void event_dontneed(unsigned int *seed, int slot)
+static void event_dontneed(unsigned int *random, int slot)
 {
-	size_t start = rand_r(seed) % (SLOT_BYTES / PAGE), pages = rand_r(seed) % 64;
+	size_t start = rand_r(random) % (SLOT_BYTES / PAGE), pages = rand_r(random) % 64;
 
 	if (start + pages > SLOT_BYTES / PAGE)
 		pages = SLOT_BYTES / PAGE - start;
 	madvise(slot_address(slot) + start * PAGE, pages * PAGE, MADV_DONTNEED);
 }
 
-static void event_remap(unsigned int *seed, int slot)
+static void event_remap(unsigned int *random, int slot)
 {
 	if (control->used[slot])
 		slot_unmap(slot);
@@ -142,9 +144,9 @@ static void event_remap(unsigned int *seed, int slot)
 }
 
 /* Whole tables move: see hole 2 in walk.c. Afterwards the old place is mapped again, or not. */
-static void event_move(unsigned int *seed, int slot)
+static void event_move(unsigned int *random, int slot)
 {
-	int to = rand_r(seed) % slots;
+	int to = rand_r(random) % slots;
 
 	if (to == slot || !control->used[slot])
 		return;
@@ -157,15 +159,15 @@ static void event_move(unsigned int *seed, int slot)
 	}
 	control->used[to] = true;
 	control->used[slot] = false;
-	if (rand_r(seed) % 2)
+	if (rand_r(random) % 2)
 		slot_map(slot);
 }
 
 /* Some pages move to an address that is not aligned alike. */
-static void event_move_pages(unsigned int *seed, int slot)
+static void event_move_pages(unsigned int *random, int slot)
 {
-	int to = rand_r(seed) % slots;
-	size_t from_page = rand_r(seed) % 900, to_page = rand_r(seed) % 900;
+	int to = rand_r(random) % slots;
+	size_t from_page = rand_r(random) % 900, to_page = rand_r(random) % 900;
 	char *from = slot_address(slot) + from_page * PAGE, *there = slot_address(to) + to_page * PAGE;
 
 	if (to == slot || !control->used[slot] || !control->used[to])
@@ -177,7 +179,7 @@ static void event_move_pages(unsigned int *seed, int slot)
 }
 
 /* The kernel may give write permission back without a fault: see hole 1. */
-static void event_protect(unsigned int *seed, int slot)
+static void event_protect(unsigned int *random, int slot)
 {
 	if (!control->used[slot])
 		return;
@@ -185,7 +187,7 @@ static void event_protect(unsigned int *seed, int slot)
 	require(mprotect(slot_address(slot), SLOT_BYTES, PROT_READ | PROT_WRITE) == 0);
 }
 
-static void event_fork(unsigned int *seed, int slot)
+static void event_fork(unsigned int *random, int slot)
 {
 	pid_t pid = fork();
 
@@ -198,22 +200,22 @@ static void event_fork(unsigned int *seed, int slot)
 	require(waitpid(pid, NULL, 0) == pid);
 }
 
-static void event_collapse(unsigned int *seed, int slot)
+static void event_collapse(unsigned int *random, int slot)
 {
 	madvise(slot_address(slot), HUGE_BYTES, 25 /* MADV_COLLAPSE */);
 }
 
-static void event_pageout(unsigned int *seed, int slot)
+static void event_pageout(unsigned int *random, int slot)
 {
 	madvise(slot_address(slot), HUGE_BYTES, MADV_PAGEOUT);
 }
 
 /* Pages in a pipe have references from elsewhere. */
-static void event_splice(unsigned int *seed, int slot)
+static void event_splice(unsigned int *random, int slot)
 {
 	static char drain[16 * PAGE];
 	static int pipes[2] = { -1, -1 };
-	struct iovec iov = { slot_address(slot) + rand_r(seed) % 1000 * PAGE, sizeof(drain) };
+	struct iovec iov = { slot_address(slot) + rand_r(random) % 1000 * PAGE, sizeof(drain) };
 
 	require(pipes[0] >= 0 || pipe2(pipes, O_NONBLOCK) == 0);
 	while (read(pipes[0], drain, sizeof(drain)) > 0)
@@ -221,7 +223,7 @@ static void event_splice(unsigned int *seed, int slot)
 	vmsplice(pipes[1], &iov, 1, SPLICE_F_NONBLOCK);
 }
 
-static void event_read(unsigned int *seed, int slot)
+static void event_read(unsigned int *random, int slot)
 {
 	if (control->used[slot])
 		for (size_t i = 0; i < SLOT_BYTES; i += PAGE)
@@ -231,7 +233,7 @@ static void event_read(unsigned int *seed, int slot)
 static const struct event {
 	char letter;
 	bool exclusive;	/* the writers would fault */
-	void (*run)(unsigned int *seed, int slot);
+	void (*run)(unsigned int *random, int slot);
 } events[] = {
 	{ 'd', false, event_dontneed },
 	{ 'u', true, event_remap },
@@ -245,140 +247,197 @@ static const struct event {
 	{ 's', false, event_splice },
 };
 
-static void event_run(unsigned int *seed)
+static void event_run(unsigned int *random)
 {
-	const struct event *event = &events[rand_r(seed) % (sizeof(events) / sizeof(*events))];
-	int slot = rand_r(seed) % slots;
+	const struct event *event = &events[rand_r(random) % (sizeof(events) / sizeof(*events))];
+	int slot = rand_r(random) % slots;
 
 	if (wanted_events && !strchr(wanted_events, event->letter))
 		return;
 	if (event->exclusive)
 		pthread_rwlock_wrlock(&mappings);
-	event->run(seed, slot);
+	event->run(random, slot);
 	if (event->exclusive)
 		pthread_rwlock_unlock(&mappings);
 	control->events++;
 }
 
-static void job(unsigned int seed)
+static _Noreturn void job_run(int start)
 {
+	unsigned int random = seed;
 	pthread_t thread;
+	char byte;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	require(read(start, &byte, 1) == 1);
 	for (int slot = 0; slot < slots; slot++)
 		slot_map(slot);
-	for (int i = 0; i < WRITERS; i++)
-		require(pthread_create(&thread, NULL, writer, (void *)(uintptr_t)(seed * WRITERS + i)) == 0);
-	require(pthread_create(&thread, NULL, hot_writer, (void *)(uintptr_t)seed) == 0);
+	for (uintptr_t i = 0; i < WRITERS; i++)
+		require(pthread_create(&thread, NULL, writer, (void *)i) == 0);
+	require(pthread_create(&thread, NULL, hot_writer, NULL) == 0);
 	for (;;) {
-		pause_here();
-		event_run(&seed);
-		usleep(rand_r(&seed) % 4000);
+		event_run(&random);
+		usleep(rand_r(&random) % 4000);
 	}
+}
+
+/* ---- the mechanism "pieces" ---- */
+
+static unsigned int pieces_random;
+
+/* Everything, in pieces of any size. */
+static int pieces_collect(struct tracker *tracker, struct regions *regions, struct problem *problem)
+{
+	static struct ckpt_region vec[4096];
+	const uint64_t end = -PAGE;
+	uint64_t at = 0;
+	int err = 0;
+
+	while (!err && at < end) {
+		uint64_t piece = at < ARENA || rand_r(&pieces_random) % 8 ? end : at + (1 + rand_r(&pieces_random) % 2000) * PAGE;
+		struct ckpt_collect arguments = {
+			.size = sizeof(arguments), .start = at, .end = piece < end ? piece : end, .vec = (uintptr_t)vec,
+			.vec_len = rand_r(&pieces_random) % 4 ? 4096 : 1 + rand_r(&pieces_random) % 5,
+		};
+
+		require(ioctl(tracker->fd, CKPT_IOC_COLLECT, &arguments) == 0);
+		require(arguments.out_walk_end > at && arguments.out_walk_end <= arguments.end);
+		require(!tracker->generation || arguments.out_generation == tracker->generation);
+		tracker->generation = arguments.out_generation;
+		for (uint64_t i = 0; !err && i < arguments.out_count; i++)
+			err = regions_add(regions, vec[i].start, vec[i].end, vec[i].categories);
+		at = arguments.out_walk_end;
+	}
+	return err;
+}
+
+static struct tracker_mechanism pieces;
+
+static const struct tracker_mechanism *mechanism_named(const char *name)
+{
+	const struct tracker_mechanism *found;
+	struct problem why = {};
+
+	found = tracker_choose(strcmp(name, "pieces") ? name : "soft-dirty", &why);
+	if (!found) {
+		puts(why.text);
+		exit(TEST_SKIP);
+	}
+	if (strcmp(name, "pieces"))
+		return found;
+	pieces = *found;
+	pieces.name = "pieces";
+	pieces.collect = pieces_collect;
+	return &pieces;
 }
 
 /* ---- the test ---- */
 
-static char *copy;
-static size_t arena_bytes;
-static pid_t job_pid;
-static unsigned long collects, reported_pages;
-static uint64_t generation;
+static struct oracle oracle;
+static char cgroup[256];
+static pid_t job;
 
-static bool job_read(uint64_t address, void *into, size_t bytes)
+static void file_write(const char *directory, const char *name, unsigned long value)
 {
-	struct iovec local = { into, bytes }, remote = { (void *)address, bytes };
+	char path[512];
+	FILE *file;
 
-	return process_vm_readv(job_pid, &local, 1, &remote, 1, 0) == (ssize_t)bytes;
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	file = fopen(path, "we");
+	require(file && fprintf(file, "%lu", value) > 0 && fclose(file) == 0);
 }
 
-/* A page that is gone by now is reported again when it comes back. */
-static void copy_region(const struct ckpt_region *region)
+static void cgroup_make(unsigned long memory_mib)
 {
-	char *into = copy + (region->start - ARENA);
+	struct problem problem;
+	int controllers = open("/sys/fs/cgroup/cgroup.subtree_control", O_WRONLY | O_CLOEXEC);
 
-	if (job_read(region->start, into, region->end - region->start))
-		return;
-	for (uint64_t a = region->start; a < region->end; a += PAGE)
-		if (!job_read(a, copy + (a - ARENA), PAGE))
-			memset(copy + (a - ARENA), 0, PAGE);
+	require(controllers >= 0 && (write(controllers, "+memory", 7) == 7 || !memory_mib));
+	close(controllers);
+	if (cgroup_create("/sys/fs/cgroup", "dirty_oracle", cgroup, sizeof(cgroup), &problem))
+		fail("%s", problem.text);
+	if (memory_mib)
+		file_write(cgroup, "memory.max", memory_mib << 20);
 }
 
-typedef void take_region(const struct ckpt_region *region);
-
-static void take_written(const struct ckpt_region *region)
+/* Its memory is charged to the cgroup from the first page on. */
+static void job_start(void)
 {
-	if (!(region->categories & CKPT_PAGE_WRITTEN))
-		return;
-	reported_pages += (region->end - region->start) / PAGE;
-	copy_region(region);
+	int start[2];
+
+	require(pipe(start) == 0);
+	job = fork();
+	require(job >= 0);
+	if (!job)
+		job_run(start[0]);
+	file_write(cgroup, "cgroup.procs", job);
+	/* Against eight threads on two CPUs there would hardly be a collect. */
+	require(setpriority(PRIO_PROCESS, 0, -10) == 0);
+	require(write(start[1], "", 1) == 1);
 }
 
-static char *present;
-
-static void take_present(const struct ckpt_region *region)
+static void job_end(void)
 {
-	take_written(region);
-	if (region->categories & (CKPT_PAGE_PRESENT | CKPT_PAGE_SWAPPED) && !(region->categories & CKPT_PAGE_ZERO))
-		memset(present + (region->start - ARENA) / PAGE, 1, (region->end - region->start) / PAGE);
+	kill(job, SIGKILL);
+	require(waitpid(job, NULL, 0) == job);
+	cgroup_remove(cgroup);
 }
 
-/* The whole arena, in pieces of any size. */
-static void collect(int tracker, uint32_t flags, unsigned int *seed, take_region *take)
+static void collect(const struct tracker_mechanism *mechanism, struct tracker *tracker)
 {
-	static struct ckpt_region vec[4096];
-	uint64_t at = ARENA, end = ARENA + arena_bytes;
+	struct problem problem;
 
-	while (at < end) {
-		uint64_t piece = rand_r(seed) % 8 ? end : at + (1 + rand_r(seed) % 2000) * PAGE;
-		struct ckpt_collect arguments = {
-			.size = sizeof(arguments), .flags = flags, .start = at, .end = piece < end ? piece : end,
-			.vec = (uintptr_t)vec, .vec_len = rand_r(seed) % 4 ? 4096 : 1 + rand_r(seed) % 5,
-		};
+	if (oracle_collect(&oracle, mechanism, tracker, &problem))
+		fail("%s: %s", mechanism->name, problem.text);
+}
 
-		require(ioctl(tracker, CKPT_IOC_COLLECT, &arguments) == 0);
-		require(arguments.out_walk_end > at && arguments.out_walk_end <= arguments.end);
-		require(!generation || arguments.out_generation == generation);
-		generation = arguments.out_generation;
-		for (uint64_t i = 0; i < arguments.out_count; i++)
-			take(&vec[i]);
-		at = arguments.out_walk_end;
+static void compare(const struct tracker_mechanism *mechanism, struct tracker *tracker)
+{
+	struct problem problem;
+
+	require(waitpid(job, NULL, WNOHANG) == 0);
+	if (oracle_freeze(&oracle, &problem))
+		fail("%s", problem.text);
+	collect(mechanism, tracker);
+	if (!oracle_compare(&oracle, &problem))
+		fail("%s, seed %u, collect %u: %s", mechanism->name, seed, oracle.collects, problem.text);
+	require(oracle_thaw(&oracle, &problem) == 0);
+}
+
+static void tell(const struct tracker_mechanism *mechanism, const char *what)
+{
+	printf("%s%s: events %s, %d CPUs: %u collects, %lu writes, %lu hot ones, %lu events, %lu pages reported, 0 missed\n",
+	       what, mechanism->name, wanted_events ?: "all", cpus, oracle.collects, control->writes, control->hot_writes,
+	       control->events, oracle.all_reported_pages);
+	fflush(stdout);
+}
+
+struct wanted {
+	unsigned long collects, writes;
+	time_t seconds;
+};
+
+static void run(const struct tracker_mechanism *mechanism, struct tracker *tracker, const struct wanted *wanted)
+{
+	const time_t begin = time(NULL);
+	unsigned int random = seed;
+	time_t told = begin;
+
+	while (oracle.collects < wanted->collects || control->writes < wanted->writes ||
+	       time(NULL) < begin + wanted->seconds) {
+		for (int i = 0; i < COLLECTS_PER_COMPARE; i++) {
+			usleep(rand_r(&random) % 20000);
+			collect(mechanism, tracker);
+		}
+		compare(mechanism, tracker);
+		if (time(NULL) >= told + 30) {
+			tell(mechanism, "... ");
+			told = time(NULL);
+		}
 	}
-	collects++;
 }
 
-static void compare_page(size_t page)
-{
-	static char zero[PAGE], now[PAGE];
-	uint64_t address = ARENA + page * PAGE;
-	const char *held = present[page] ? copy + page * PAGE : zero;
-
-	if (!job_read(address, now, PAGE) || !memcmp(now, held, PAGE))
-		return;
-	for (size_t i = 0; i < PAGE; i += 4)
-		if (memcmp(now + i, held + i, 4))
-			fail("missed: page %zu (slot %zu) at %#lx+%zu holds %u, the copy %u; iteration %u, collect %lu, %s", page,
-			     page * PAGE / SLOT_BYTES, address, i, *(uint32_t *)(now + i), *(uint32_t *)(held + i),
-			     control->iteration, collects, present[page] ? "present" : "absent");
-}
-
-static void compare(int tracker, unsigned int *seed)
-{
-	control->pause = true;
-	while (control->paused < THREADS) {
-		require(waitpid(job_pid, NULL, WNOHANG) == 0);
-		usleep(200);
-	}
-	memset(present, 0, arena_bytes / PAGE);
-	collect(tracker, CKPT_COLLECT_PRESENT, seed, take_present);
-	for (size_t page = 0; page < arena_bytes / PAGE; page++)
-		compare_page(page);
-	control->pause = false;
-	while (control->paused)
-		usleep(200);
-}
-
-static void *map_zeroed(size_t bytes)
+static void *map_shared(size_t bytes)
 {
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
@@ -388,40 +447,40 @@ static void *map_zeroed(size_t bytes)
 
 int main(int argc, char **argv)
 {
-	unsigned long wanted = 200, compares = 0;
-	unsigned int seed = 1;
-	int option, tracker;
+	const char *name = "soft-dirty";
+	const struct tracker_mechanism *mechanism;
+	struct wanted wanted = {};
+	unsigned long memory_mib = 0;
+	struct tracker *tracker;
+	struct problem problem;
+	int option, pidfd;
 
-	while ((option = getopt(argc, argv, "n:s:m:e:")) != -1)
+	while ((option = getopt(argc, argv, "M:n:w:t:s:m:e:p:")) != -1)
 		switch (option) {
-		case 'n': wanted = strtoul(optarg, NULL, 0); break;
-		case 's': seed = strtoul(optarg, NULL, 0); break;
+		case 'M': name = optarg; break;
+		case 'n': wanted.collects = strtoul(optarg, NULL, 0); break;
+		case 'w': wanted.writes = strtoul(optarg, NULL, 0); break;
+		case 't': wanted.seconds = strtol(optarg, NULL, 0); break;
+		case 's': seed = pieces_random = strtoul(optarg, NULL, 0); break;
 		case 'm': slots = atoi(optarg); break;
 		case 'e': wanted_events = optarg; break;
+		case 'p': memory_mib = strtoul(optarg, NULL, 0); break;
 		default: return 2;
 		}
-	control = map_zeroed(sizeof(*control));
-	arena_bytes = slots * SLOT_BYTES;
-	job_pid = fork();
-	require(job_pid >= 0);
-	if (!job_pid)
-		job(seed);
-	copy = map_zeroed(arena_bytes);
-	present = map_zeroed(arena_bytes / PAGE);
-	tracker = tracker_of(job_pid);
-	while (collects < wanted) {
-		for (int i = 0; i < COLLECTS_PER_COMPARE; i++) {
-			control->iteration++;
-			usleep(rand_r(&seed) % 20000);
-			collect(tracker, 0, &seed, take_written);
-		}
-		compare(tracker, &seed);
-		compares++;
-	}
-	kill(job_pid, SIGKILL);
-	require(waitpid(job_pid, NULL, 0) == job_pid);
-	printf("events %s: %lu collects, %lu compares, %lu writes, %lu events, %lu pages reported of %zu, 0 missed\n",
-	       wanted_events ?: "all", collects, compares, control->writes, control->events, reported_pages,
-	       arena_bytes / PAGE);
+	require(slots > 1 && slots <= SLOTS_MAX);
+	mechanism = mechanism_named(name);
+	cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	control = map_shared(sizeof(*control));
+	cgroup_make(memory_mib);
+	oracle_init(&oracle, cgroup, OTHER_PAGES + slots * (SLOT_BYTES / PAGE));
+	job_start();
+	oracle_reset(&oracle, job);
+	pidfd = pidfd_of(job);
+	if (tracker_open(&tracker, mechanism, pidfd, job, &problem))
+		fail("%s", problem.text);
+	run(mechanism, tracker, &wanted);
+	tracker_close(tracker);
+	job_end();
+	tell(mechanism, "");
 	return 0;
 }

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <linux/userfaultfd.h>
 
 #include "guest.h"
@@ -464,6 +465,101 @@ static void memory_is_freed(void)
 		close(trackers[i]);
 }
 
+/* Whoever has the descriptor may collect, and it is one tracker. */
+static void inherited(void)
+{
+	pid_t pid = job_start(), child;
+	int device = device_open(), tracker = tracker_of(pid), status, second;
+
+	require(collect(tracker) == 0);
+	child = fork();
+	require(child >= 0);
+	if (!child)
+		_exit(collect(tracker));
+	require(waitpid(child, &status, 0) == child && status == 0);
+	child = fork();
+	if (!child) {
+		require(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
+		for (;;)
+			pause();
+	}
+	close(tracker);
+	/* The child has it still. */
+	require_error(EBUSY, tracker_try(device, pid));
+	kill(child, SIGKILL);
+	require(waitpid(child, NULL, 0) == child);
+	second = tracker_try(device, pid);
+	require(second >= 0);
+	close(second);
+	close(device);
+	job_end(pid);
+}
+
+static void send_descriptor(int socket, int fd)
+{
+	char byte = 0, space[CMSG_SPACE(sizeof(fd))] = {};
+	struct iovec data = { &byte, 1 };
+	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof(space) };
+	struct cmsghdr *control = CMSG_FIRSTHDR(&message);
+
+	control->cmsg_level = SOL_SOCKET;
+	control->cmsg_type = SCM_RIGHTS;
+	control->cmsg_len = CMSG_LEN(sizeof(fd));
+	memcpy(CMSG_DATA(control), &fd, sizeof(fd));
+	require(sendmsg(socket, &message, 0) == 1);
+}
+
+static int receive_descriptor(int socket)
+{
+	char byte, space[CMSG_SPACE(sizeof(int))] = {};
+	struct iovec data = { &byte, 1 };
+	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof(space) };
+	int fd;
+
+	require(recvmsg(socket, &message, 0) == 1 && CMSG_FIRSTHDR(&message));
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fd));
+	return fd;
+}
+
+/*
+ * Handed to a process without privileges, and let go by who opened it: it collects, it cannot get at the memory, and
+ * it ends with its last holder, also one that waits in a socket.
+ */
+static void passed_on(void)
+{
+	struct ckpt_userfaultfd userfaultfd = { .size = sizeof(userfaultfd), .device_fd = open("/dev/userfaultfd", O_RDWR) };
+	int device = device_open(), sockets[2], status, tracker;
+	pid_t pid = job_start(), child;
+
+	require(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets) == 0);
+	tracker = tracker_of(pid);
+	send_descriptor(sockets[0], tracker);
+	close(tracker);
+	require_error(EBUSY, tracker_try(device, pid));
+	child = fork();
+	require(child >= 0);
+	if (!child) {
+		require(setgid(65534) == 0 && setuid(65534) == 0);
+		tracker = receive_descriptor(sockets[1]);
+		require(collect(tracker) == 0 && collect(tracker) == 0);
+		require(ioctl(tracker, CKPT_IOC_USERFAULTFD, &userfaultfd) == -1 && (errno == EPERM || errno == EOPNOTSUPP));
+		_exit(0);
+	}
+	require(waitpid(child, &status, 0) == child && status == 0);
+	tracker = tracker_try(device, pid);
+	require(tracker >= 0);
+	send_descriptor(sockets[0], tracker);
+	close(tracker);
+	close(sockets[0]);
+	close(sockets[1]);
+	tracker = tracker_try(device, pid);
+	require(tracker >= 0);
+	close(tracker);
+	close(userfaultfd.device_fd);
+	close(device);
+	job_end(pid);
+}
+
 static int hold(void)
 {
 	int tracker = tracker_of(getpid());
@@ -519,6 +615,8 @@ int main(int argc, char **argv)
 		killed_with_userfaultfd();
 	}
 	interrupted();
+	inherited();
+	passed_on();
 	memory_is_freed();
 	puts("lifetime: all as expected");
 	return 0;

@@ -1,0 +1,95 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# DESCRIPTION: the module is loaded anew under ckptd: refused while it tracks a job, and a job goes on with a full epoch
+# KERNELS: criu
+# RUN: guest
+set -eu
+. "${0%/*}/lib.sh"
+
+mechanism() { ckptctl status --json | sed -n 's/^ *"mechanism": "\(.*\)".*/\1/p' | head -n 1; }
+mechanism_is() { [ "$(mechanism)" = "$1" ]; }
+unload_fails() { ! rmmod ckpt 2>/dev/null; }
+unload() { rmmod ckpt; }
+
+begin() {
+	run_start -- "$workload" memory --stop stop --arena-mib 8
+	await "two epochs" 60 field_is_least epochs 2
+}
+
+# The job is the judge: whatever was lost meanwhile it finds in its memory after a restore.
+save_restore_end() {
+	ckptctl drain
+	run_ends 75
+	ckptd_restart
+	run_start -- "$workload" memory --stop stop --arena-mib 8
+	await "the restore" 60 grep -q "goes on from checkpoint" err
+	progress 3
+	touch stop
+	run_ends 0
+	check_output out
+	check_digest out memory --arena-mib 8
+}
+
+# The trackers are gone with their daemon. The next one cannot know what was written meanwhile.
+between_daemons() {
+	configure "mechanism = soft-dirty"
+	ckptd_start
+	begin
+	unload_fails
+	ckptd_stop KILL
+	progress 2
+	await "the module to be free" 10 unload
+	progress 2
+	modprobe ckpt
+	ckptd_start
+	await "two epochs of the next ckptd" 60 field_is_least epochs 2
+	mechanism_is soft-dirty
+	unload_fails
+	save_restore_end
+}
+
+# Without jobs a daemon does not hold the module. A job that begins without it is tracked by other means, and the next one
+# by the module again.
+between_jobs() {
+	configure "mechanism = soft-dirty, procfs"
+	ckptd_start
+	begin
+	mechanism_is soft-dirty
+	touch stop
+	run_ends 0
+	await "ckptd to forget the job" 30 no_jobs
+	await "the module to be free" 10 unload
+	rm -rf "$job_dir"
+	begin
+	mechanism_is procfs
+	touch stop
+	run_ends 0
+	check_output out
+	await "ckptd to forget the job" 30 no_jobs
+	modprobe ckpt
+	rm -rf "$job_dir"
+	begin
+	mechanism_is soft-dirty
+	unload_fails
+	save_restore_end
+}
+
+# A daemon that finds no module for a job that it takes up tracks it by other means.
+missing_at_restart() {
+	configure "mechanism = soft-dirty, procfs"
+	ckptd_start
+	begin
+	ckptd_stop
+	await "the module to be free" 10 unload
+	ckptd_start
+	await "two epochs of the next ckptd" 60 field_is_least epochs 2
+	mechanism_is procfs
+	save_restore_end
+	modprobe ckpt
+}
+
+modprobe ckpt
+try between-daemons between_daemons
+try between-jobs between_jobs
+try missing-at-restart missing_at_restart
+finish
