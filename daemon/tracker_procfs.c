@@ -260,19 +260,32 @@ static int mapping_collect(struct walk *walk, const struct mapping *mapping)
 	return err ? err : collect_run(walk, before, start, mapping->end);
 }
 
-/* As the kernel shows it; where it does not, KSM may be. */
+static bool ksm_is_zero(const char *name)
+{
+	cleanup_fclose FILE *file = NULL;
+	unsigned long value = 0;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/kernel/mm/ksm/%s", name);
+	file = fopen(path, "re");
+	return !file || (fscanf(file, "%lu", &value) == 1 && value == 0);
+}
+
+/*
+ * Whether KSM merges pages of the task, or has: what it merged before it was stopped is still so. Kernels before 6.1 do
+ * not show this of a task: there it may, if KSM has worked at all since the boot.
+ */
 static bool ksm_may_merge(pid_t pid)
 {
-	cleanup_fclose FILE *run = fopen("/sys/kernel/mm/ksm/run", "re");
 	cleanup_fclose FILE *stat = NULL;
 	char path[64];
 	long items = -1;
 
-	if (!run || fgetc(run) == '0')
-		return false;
 	snprintf(path, sizeof(path), "/proc/%d/ksm_stat", pid);
 	stat = fopen(path, "re");
-	return !stat || fscanf(stat, "ksm_rmap_items %ld", &items) != 1 || items != 0;
+	if (stat)
+		return fscanf(stat, "ksm_rmap_items %ld", &items) != 1 || items != 0;
+	return !ksm_is_zero("run") || !ksm_is_zero("full_scans") || !ksm_is_zero("pages_shared");
 }
 
 static int walk_mappings(struct walk *walk, const struct mappings *mappings)

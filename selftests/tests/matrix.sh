@@ -12,6 +12,8 @@ modprobe kvm_amd || modprobe kvm_intel || :
 mkswap /dev/vda >/dev/null
 swapon /dev/vda
 echo 8 >/proc/sys/vm/nr_hugepages
+# The kernel would write the CPU's number into the job's memory whenever it runs again.
+export GLIBC_TUNABLES=glibc.pthread.rseq=0
 failed=
 for mechanism in ${*:-soft-dirty uffd-wp procfs hash}; do
 	status=0
