@@ -97,7 +97,7 @@ static void *writer(void *argument)
 		control->writes += 64;
 		pthread_rwlock_unlock(&mappings);
 		/* Most pages should be clean at each collect, or nothing would be missed. */
-		usleep(rand_r(&random) % 4000);
+		usleep(rand_r(&random) % 20000);
 	}
 	return NULL;
 }
@@ -117,7 +117,7 @@ static void *hot_writer(void *argument)
 
 		run_on(rand_r(&random));
 		pthread_rwlock_rdlock(&mappings);
-		for (writes = 0; control->used[slot] && writes < 300000; writes++)
+		for (writes = 0; control->used[slot] && writes < 100000; writes++)
 			first[writes % 8 * (PAGE / 4)] = ++value;
 		pthread_rwlock_unlock(&mappings);
 		control->hot_writes += writes;

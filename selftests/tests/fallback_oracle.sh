@@ -1,0 +1,16 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# DESCRIPTION: the same as dirty_oracle for the mechanisms that need no module
+# KERNELS: first
+# RUN: guest --cpus 4 --disk 256
+# Usage: fallback_oracle.sh [SEED]
+set -eu
+. "${0%/*}/oracle.sh"
+
+oracle procfs -n 100 -w 500000
+oracle procfs -n 40 -w 200000 -p 40
+oracle hash -m 4 -n 100 -w 500000
+oracle hash -m 4 -n 40 -w 200000 -p 16
+two_cpus
+oracle procfs -n 60 -w 300000
+oracle hash -m 4 -n 60 -w 300000

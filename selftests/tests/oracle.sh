@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+# For tests with the oracle under load, in a guest with four CPUs and a disk for swap.
+# Sourced: . "${0%/*}/oracle.sh"; the test's first argument is the seed.
+
+modprobe ckpt
+mkswap /dev/vda >/dev/null
+swapon /dev/vda
+seed=${1:-$(date +%s)}
+echo "seed $seed"
+
+# A mechanism that the kernel has not is passed over.
+oracle() { # MECHANISM OPTION…
+	mechanism=$1
+	shift
+	status=0
+	"${0%/*}/dirty_oracle" -M "$mechanism" -s "$seed" "$@" || status=$?
+	[ "$status" = 0 ] || [ "$status" = 77 ]
+}
+
+two_cpus() {
+	echo 0 >/sys/devices/system/cpu/cpu2/online
+	echo 0 >/sys/devices/system/cpu/cpu3/online
+}
