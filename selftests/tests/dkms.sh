@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: DKMS builds, signs, installs and removes the module; the Makefile calls it with the right files
-# KERNELS: all
+# KERNELS: first
 # RUN: guest --mem 1536 --timeout 1200
 set -eux
 
