@@ -48,7 +48,10 @@ static int pack_window(struct reader *reader, struct packer *packer, struct spac
 	return ret;
 }
 
-/* Also what the task itself may not read: PROT_NONE. */
+/*
+ * Also what the task itself may not read: PROT_NONE.  Kernels from 6.12 on can refuse that (proc_mem.force_override);
+ * then it is not held, and CRIU sends it with each checkpoint, as our inventory asks for.
+ */
 static ssize_t read_forbidden(const struct task *task, uint8_t *to, size_t want, uint64_t start)
 {
 	char path[64];
