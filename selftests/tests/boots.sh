@@ -12,6 +12,7 @@ trap 'exit 143' TERM INT HUP
 # Runs node.sh in a guest until it is done, and then takes the power away.
 boot() { # NAME PHASE
 	echo "== $*"
+	begin=$(date +%s)
 	selftests/vm/run "$KERNEL" --share "$share" --pidfile "$work/pid" --console "$work/console" -- \
 		/usr/lib/ckpt/tests/node.sh "$@" >"$work/out" 2>"$work/err" &
 	guest=$!
@@ -25,6 +26,7 @@ boot() { # NAME PHASE
 	wait "$guest" || :
 	guest=
 	cat "$work/out"
+	echo "   ($(($(date +%s) - begin)) s)"
 	bad='WARNING: |BUG: |Oops|Kernel panic|KASAN'
 	if grep -aqE "$bad" "$work/console"; then
 		cat "$work/console"
