@@ -117,7 +117,7 @@ static void *hot_writer(void *argument)
 
 		run_on(rand_r(&random));
 		pthread_rwlock_rdlock(&mappings);
-		for (writes = 0; control->used[slot] && writes < 100000; writes++)
+		for (writes = 0; control->used[slot] && writes < 20000; writes++)
 			first[writes % 8 * (PAGE / 4)] = ++value;
 		pthread_rwlock_unlock(&mappings);
 		control->hot_writes += writes;

@@ -9,13 +9,13 @@ set -eu
 
 # One kind of event at a time, with the ioctl's edges: small vectors, ranges of any size.
 for events in '' d u m p w wu f fwu c s; do
-	oracle pieces -n 15 -e "$events"
+	oracle pieces -n 6 -e "$events"
 done
 for mechanism in soft-dirty uffd-wp; do
-	oracle $mechanism -n 100 -w 500000
-	oracle $mechanism -n 40 -w 200000 -p 40
+	oracle $mechanism -n 50
+	oracle $mechanism -n 20 -p 40
 done
 two_cpus
 for mechanism in soft-dirty uffd-wp; do
-	oracle $mechanism -n 60 -w 300000
+	oracle $mechanism -n 30
 done

@@ -7,10 +7,10 @@
 set -eu
 . "${0%/*}/oracle.sh"
 
-oracle procfs -n 100 -w 500000
-oracle procfs -n 40 -w 200000 -p 40
-oracle hash -m 4 -n 100 -w 500000
-oracle hash -m 4 -n 40 -w 200000 -p 16
+oracle procfs -n 100
+oracle procfs -n 40 -p 40
+oracle hash -m 4 -n 100
+oracle hash -m 4 -n 40 -p 16
 two_cpus
-oracle procfs -n 60 -w 300000
-oracle hash -m 4 -n 60 -w 300000
+oracle procfs -n 60
+oracle hash -m 4 -n 60
