@@ -289,6 +289,7 @@ static enum outcome serve_lease(struct job *job)
 	job->next_lease_ms = clock_ms() + TERM_LEASE_RENEW_MS;
 	if (ret == -ESTALE)
 		return OUTCOME_LOST;
+	job_set_status(job, "lease_problem", ret ? json_string(problem.text) : json_null());
 	if (ret)
 		log_warn("%s: cannot renew its lease in the store: %s", job->id, problem.text);
 	return OUTCOME_GOES_ON;

@@ -24,6 +24,7 @@ static void print_job(const json_t *job)
 	const json_t *checkpoint = json_object_get(job, "last_checkpoint");
 	const char *problem = json_string_value(json_object_get(job, "problem"));
 	const char *failure = json_string_value(json_object_get(job, "checkpoint_problem"));
+	const char *lease = json_string_value(json_object_get(job, "lease_problem"));
 	const char *unprotected = json_string_value(json_object_get(job, "unprotected"));
 	char forecast[32] = "-";
 
@@ -46,6 +47,8 @@ static void print_job(const json_t *job)
 		printf("  problem: %s\n", problem);
 	if (failure && (!unprotected || strcmp(failure, unprotected)))
 		printf("  problem: the last checkpoint failed: %s\n", failure);
+	if (lease)
+		printf("  problem: the job's lease is not renewed, so another node may take it over: %s\n", lease);
 }
 
 static void print_status(const json_t *answer)
