@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: a job's files are of the same moment as its memory, also when it is lost without a notice
-# KERNELS: criu
+# KERNELS: first
 # RUN: guest
 set -eu
 . "${0%/*}/lib.sh"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: an NFS server with root_squash and two client nodes, one after the other, in a network of their own
-# KERNELS: all
+# KERNELS: first
 # RUN: host
 # shellcheck disable=SC2016 # for the shells in guests
 set -eu

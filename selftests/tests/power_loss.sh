@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: a node that dies without a notice costs what was done since the last checkpoint, and nothing else
-# KERNELS: criu
+# KERNELS: first
 # RUN: host --timeout 600
 set -eu
 

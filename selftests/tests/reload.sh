@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: the module is loaded anew under ckptd: refused while it tracks a job, and a job goes on with a full epoch
-# KERNELS: criu
+# KERNELS: first
 # RUN: guest
 set -eu
 . "${0%/*}/lib.sh"
