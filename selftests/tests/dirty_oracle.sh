@@ -13,7 +13,7 @@ for events in '' d u m p w wu f fwu c s; do
 done
 for mechanism in soft-dirty uffd-wp; do
 	oracle $mechanism -n 50
-	oracle $mechanism -n 20 -p 40
+	oracle $mechanism -m 5 -n 20 -p 20
 done
 two_cpus
 for mechanism in soft-dirty uffd-wp; do

@@ -8,7 +8,7 @@ set -eu
 . "${0%/*}/oracle.sh"
 
 oracle procfs -n 100
-oracle procfs -n 40 -p 40
+oracle procfs -m 5 -n 40 -p 20
 oracle hash -m 4 -n 100
 oracle hash -m 4 -n 40 -p 16
 two_cpus

@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: jobs live through five interruptions, each on another node than before
 # KERNELS: criu
-# RUN: host --timeout 900
+# RUN: host --timeout 1200
 set -eu
 
 cd "$(dirname "$0")/../.."
 . selftests/tests/boots.sh
 
 cat >"$share/jobs" <<'JOBS'
-memory --arena-mib 16
-tree --arena-mib 16
+memory --arena-mib 8
+tree --arena-mib 4
 JOBS
 for node in node1 node2 node1 node2 node1; do
 	boot $node interrupt
