@@ -21,6 +21,7 @@
 #include "clock.h"
 #include "identity.h"
 #include "log.h"
+#include "pread_fully.h"
 #include "proc.h"
 
 #define WINDOW_BYTES (1u << 20)
@@ -269,11 +270,9 @@ static int read_window(struct pass *pass, int fd, struct space *space, uint64_t 
 	size_t padded;
 	int err = 0;
 
-	do
-		bytes = pread(fd, window, want, (off_t)offset);
-	while (bytes < 0 && errno == EINTR);
+	bytes = pread_fully(fd, window, want, offset);
 	if (bytes < 0)
-		return pass_fail(pass, errno, "read");
+		return pass_fail(pass, (int)-bytes, "read");
 	*got = (size_t)bytes;
 	padded = (*got + PAGE_BYTES - 1) & ~(size_t)(PAGE_BYTES - 1);
 	memset(window + *got, 0, padded - *got);

@@ -24,6 +24,7 @@ static const char *const points[] = {
 	"store.renew",
 	"store.read",
 	"store.list",
+	"pread.no_more",
 	"store.no_link",
 	"packer.write",
 	"packer.short_write",

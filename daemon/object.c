@@ -11,6 +11,7 @@
 #include "bytes.h"
 #include "faults.h"
 #include "log.h"
+#include "pread_fully.h"
 
 #define OBJECT_VERSION 1u
 #define MAC_OFFSET 96
@@ -299,23 +300,11 @@ void object_discard(struct object_writer *writer)
 
 /* ---- reading ---- */
 
-/* The number of bytes that there are, up to length. */
 static ssize_t read_at(int fd, void *to, size_t length, uint64_t offset)
 {
-	size_t got = 0;
 	int err = fault("store.read");
 
-	while (!err && got < length) {
-		ssize_t done = pread(fd, (uint8_t *)to + got, length - got, offset + got);
-
-		if (done < 0 && errno != EINTR)
-			err = -errno;
-		if (!done)
-			break;
-		if (done > 0)
-			got += done;
-	}
-	return err ? err : (ssize_t)got;
+	return err ? err : pread_fully(fd, to, length, offset);
 }
 
 static int header_read(struct object_reader *reader, struct problem *problem)

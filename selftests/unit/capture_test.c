@@ -396,6 +396,22 @@ static void test_changed(void **state)
 	free(before);
 }
 
+/* A file system may give less than what was asked for, and there is more. */
+static void test_little_at_a_time(void **state)
+{
+	char *before;
+
+	make_tree();
+	assert_int_equal(fault_arm("pread.no_more"), 0);
+	checkpoint();
+	fault_arm(NULL);
+	before = describe();
+	change_tree();
+	put_back();
+	expect_tree(before);
+	free(before);
+}
+
 static void test_lost(void **state)
 {
 	char *before;
@@ -796,6 +812,7 @@ int main(void)
 		row(test_failed_pass),	row(test_skipped),	 row(test_not_readable),
 		row(test_link_away),	row(test_root_gone),	 row(test_roots_within),
 		row(test_damaged),	row(test_catalog_damaged), row(test_catalog_paths),
+		row(test_little_at_a_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
