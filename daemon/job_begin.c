@@ -18,9 +18,10 @@
 #include "restore.h"
 #include "wire.h"
 
-int job_open_store(struct job *job, struct problem *problem)
+int job_open_store(struct job *job, bool known, struct problem *problem)
 {
 	struct store_options options = {
+		.known = known,
 		.uid = job->caller.uid,
 		.gid = job->caller.gid,
 		.directory = job->class->store,
@@ -373,7 +374,7 @@ int job_begin(struct job *job, int *status, struct problem *problem)
 	if (ret == 0)
 		ret = cgroup_of(job->caller.pid, job->parent_cgroup, sizeof(job->parent_cgroup), problem);
 	if (ret == 0)
-		ret = job_open_store(job, problem);
+		ret = job_open_store(job, false, problem);
 	if (ret == 0)
 		ret = await_term(job, &previous, problem);
 	if (ret == 0)
@@ -485,7 +486,7 @@ static int adopt_store(struct job *job, struct problem *problem)
 	job->criu.init_pidfd = job->launch.init_pidfd;
 	ret = job_prepare(job, problem);
 	if (ret == 0)
-		ret = job_open_store(job, problem);
+		ret = job_open_store(job, true, problem);
 	if (ret)
 		return ret;
 	ret = adopt_term(job, problem);

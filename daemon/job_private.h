@@ -113,7 +113,8 @@ int job_take_record(struct job *job, json_t *record, struct problem *problem);
 int job_begin(struct job *job, int *status, struct problem *problem);
 enum outcome job_adopt_until(struct job *job);
 void job_prepare_criu(struct job *job);
-int job_open_store(struct job *job, struct problem *problem);
+/* known: it has been there before; then a store that is not mounted is not taken for an empty one. */
+int job_open_store(struct job *job, bool known, struct problem *problem);
 void job_free_names(char **names, size_t count);
 
 /* job_capture.c: files that are part of checkpoints */

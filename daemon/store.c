@@ -328,9 +328,10 @@ static int check_directory(struct store *store, struct problem *problem)
 	return 0;
 }
 
-static int open_directory(struct store *store, const char *directory, struct problem *problem)
+static int open_directory(struct store *store, const struct store_options *options,
+			  struct problem *problem)
 {
-	int err = make_directory(store, directory, problem);
+	int err = options->known ? 0 : make_directory(store, options->directory, problem);
 
 	if (err)
 		return err;
@@ -381,7 +382,7 @@ int store_open(struct store **opened, const struct store_options *options, const
 	if (!err)
 		err = store_enter(store, &caller, problem);
 	if (!err)
-		err = open_directory(store, options->directory, problem);
+		err = open_directory(store, options, problem);
 	if (err)
 		store_close(store);
 	else

@@ -19,6 +19,7 @@ struct store;
 
 struct store_options {
 	const char *directory;          /* the class's store; must exist */
+	bool known;                     /* so must the job's directory in it; else it is made */
 	uid_t uid;                      /* store_user's */
 	gid_t gid;
 	const uint8_t *cluster_key;     /* 32 bytes, /etc/ckpt/key */

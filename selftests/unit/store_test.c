@@ -489,6 +489,10 @@ static void test_missing_directory(void **state)
 	assert_err(store_open(&store, &options, JOB, &problem), ENOENT);
 	assert_non_null(strstr(problem.text, "/nonexistent/store"));
 	options.directory = directory;
+	options.known = true;
+	assert_err(store_open(&store, &options, JOB, &problem), ENOENT);
+	assert_non_null(strstr(problem.text, "not mounted"));
+	options.known = false;
 	options.compress = "gzip";
 	assert_err(store_open(&store, &options, JOB, &problem), EINVAL);
 	assert_non_null(strstr(problem.text, "gzip"));
