@@ -10,6 +10,8 @@ echo "seed $seed"
 modprobe ckpt
 mkswap /dev/vda >/dev/null
 swapon /dev/vda
+# See oracle.sh.
+echo 0 >/sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none
 
 mechanisms=
 for mechanism in soft-dirty pieces uffd-wp procfs hash; do
