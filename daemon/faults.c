@@ -28,7 +28,10 @@ static const char *const points[] = {
 	"packer.write",
 	"packer.short_write",
 	"packer.thread",
+	"packer.truncate",
+	"packer.read",
 	"packer.no_uring",
+	"packer.no_direct",
 	"manifest.publish",
 	"manifest.published",
 	"checkpoint.frozen",
@@ -41,12 +44,11 @@ static const char *const points[] = {
 	"job.interrupted",
 	"job.retired",
 	"seal.no_aes",
+	"seal.no_ipsec_mb",
 	"putback.content",
 	"pagescan.no_ioctl",
 	"criu.no_soft_dirty",
 	"reader.frozen",
-	"checkpoint.frozen",
-	"checkpoint.dumped",
 };
 
 static const struct {
