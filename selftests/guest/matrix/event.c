@@ -506,7 +506,7 @@ static const char *event_direct_read(struct area *area)
 	return NULL;
 }
 
-static void outside_vm_writev(pid_t job, const struct area *area)
+static const char *outside_vm_writev(pid_t job, const struct area *area)
 {
 	char text[5000];
 	struct iovec local = { text, sizeof(text) }, remote = { page_address(area, 16) + 50, sizeof(text) };
@@ -514,9 +514,10 @@ static void outside_vm_writev(pid_t job, const struct area *area)
 	memset(text, 'v', sizeof(text));
 	/* PROT_NONE is respected. */
 	require(process_vm_writev(job, &local, 1, &remote, 1, 0) == sizeof(text) || area->kind == MEMORY_NONE);
+	return NULL;
 }
 
-static void outside_ptrace(pid_t job, const struct area *area)
+static const char *outside_ptrace(pid_t job, const struct area *area)
 {
 	require(ptrace(PTRACE_ATTACH, job, NULL, NULL) == 0);
 	require(waitpid(job, NULL, 0) == job);
@@ -524,18 +525,24 @@ static void outside_ptrace(pid_t job, const struct area *area)
 	if (area->pages > 20)
 		require(ptrace(PTRACE_POKEDATA, job, page_address(area, 20), 0x1234567890) == 0);
 	require(ptrace(PTRACE_DETACH, job, NULL, NULL) == 0);
+	return NULL;
 }
 
-static void outside_mem(pid_t job, const struct area *area)
+static const char *outside_mem(pid_t job, const struct area *area)
 {
+	const char *why = NULL;
 	char path[64];
 	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%d/mem", job);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	require(fd >= 0);
-	require(pwrite(fd, "memory", 6, (uintptr_t)area->start + 2000) == 6);
+	if (pwrite(fd, "memory", 6, (uintptr_t)area->start + 2000) != 6) {
+		require(errno == EIO && area->kind == MEMORY_VDSO);
+		why = "this kernel lets nobody write what the job may not";
+	}
 	close(fd);
+	return why;
 }
 
 /* ---- what cannot be tracked ---- */

@@ -192,8 +192,14 @@ static void cell_look_at_child(struct cell *cell)
 
 static void cell_event(struct cell *cell)
 {
+	const char *why;
+
 	if (cell->event->outside) {
-		cell->event->outside(cell->pid, &control->area);
+		why = cell->event->outside(cell->pid, &control->area);
+		if (why) {
+			cell->result = SKIPPED;
+			problem_set(&cell->text, ENOTSUP, "%s: %s", cell->event->name, why);
+		}
 		return;
 	}
 	job_order(cell, cell->event - events);

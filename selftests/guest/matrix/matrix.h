@@ -67,8 +67,8 @@ struct event {
 	const char *name;
 	/* What the job does; NULL or why it cannot. */
 	const char *(*run)(struct area *area);
-	/* What is done to the job from outside, by its parent. */
-	void (*outside)(pid_t job, const struct area *area);
+	/* What is done to the job from outside, by its parent; NULL or why it cannot. */
+	const char *(*outside)(pid_t job, const struct area *area);
 	unsigned int memories;		/* that it is for */
 	const char *otherwise;		/* why not for others */
 	bool reads_disk;		/* run() waits for the disk, over a collect */
