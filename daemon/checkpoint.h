@@ -55,7 +55,7 @@ struct checkpoint_options {
 	const char *mark;               /* a file that exists from before a final commit on; see init_spec.h */
 	const char *mechanism_reason;   /* see meta */
 	const json_t *facts;            /* what the job knows of itself; becomes part of meta */
-	json_t *(*bases)(void *arg);    /* "bases" of meta, as they are now; may be NULL */
+	json_t *(*bases)(void *arg);    /* "bases" of meta, as they are now; NULL: not known */
 	void *bases_arg;
 	uint64_t sequence;              /* in the term */
 };

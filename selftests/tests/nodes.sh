@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: jobs live through five interruptions, each on another node than before
-# KERNELS: first
+# KERNELS: criu
 # RUN: host --timeout 1200
 set -eu
 
