@@ -363,12 +363,14 @@ int checkpoint_take(struct reader *reader, struct criu_job *criu,
 				    problem);
 	if (ret == 0)
 		ret = take_all(&checkpoint);
-	if (ret || !options->final)
+	/* What criu died in runs no more: it would go on in criu's code. */
+	if (ret != -EOWNERDEAD && (ret || !options->final))
 		thaw(&checkpoint);
-	if (ret == 0)
+	if (ret == 0) {
 		ret = commit(&checkpoint);
-	if (ret && options->final)
-		thaw(&checkpoint);
+		if (ret && options->final)
+			thaw(&checkpoint);
+	}
 	/* What was collected since the freeze is not durable: forgotten, so everything is dirty. */
 	if (ret && checkpoint.frozen_at)
 		reader_restart(reader);

@@ -329,16 +329,41 @@ __attribute__((noreturn)) static void exec_criu(const struct criu_job *job, stru
 	_exit(EXIT_NO_PROGRAM);
 }
 
-/* As 3, 4, and 5; everything else is closed. */
-static void keep_descriptors(int lock, int freeze, int init)
+/* What a supervisor holds while criu works; everything else is closed. */
+enum {
+	HELD_LOCK = 3,
+	HELD_FREEZE,
+	HELD_INIT,
+	HELD_IMAGES,
+	HELD_END,
+};
+
+static void keep_descriptors(int lock, int freeze, int init, int images)
 {
-	init = fcntl(init, F_DUPFD_CLOEXEC, 6);
-	lock = fcntl(lock, F_DUPFD_CLOEXEC, 6);
-	freeze = fcntl(freeze, F_DUPFD_CLOEXEC, 6);
-	dup2(lock, 3);
-	dup2(freeze, 4);
-	dup2(init, 5);
-	syscall(SYS_close_range, 6, ~0U, 0);
+	int from[] = { lock, freeze, init, images };
+
+	for (int i = 0; i < HELD_END - HELD_LOCK; i++)
+		from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, HELD_END);
+	for (int i = 0; i < HELD_END - HELD_LOCK; i++)
+		dup2(from[i], HELD_LOCK + i);
+	syscall(SYS_close_range, HELD_END, ~0U, 0);
+}
+
+/*
+ * criu was killed with the job in its hands, perhaps.  Tasks that it had stopped run on in code that it
+ * put into them: what they do, and how they end, is not the program's doing.
+ */
+static void stop_damaged(bool ckptd_lives)
+{
+	struct pollfd gone = { .fd = HELD_INIT, .events = POLLIN };
+
+	/* ckptd ends them, and tells why. */
+	if (write(HELD_FREEZE, "1", 1) == 1 && ckptd_lives)
+		return;
+	syscall(SYS_pidfd_send_signal, HELD_INIT, SIGKILL, NULL, 0);
+	while (poll(&gone, 1, -1) < 0 && errno == EINTR)
+		;
+	unlinkat(HELD_IMAGES, "../" INIT_EXIT, 0);
 }
 
 /*
@@ -350,7 +375,7 @@ __attribute__((noreturn)) static void supervise(const struct criu_job *job, stru
 {
 	char path[PATH_MAX];
 	struct stat cache;
-	int lock, freeze, status = 0;
+	int lock, freeze, images, status = 0;
 	pid_t pid;
 
 	setsid();
@@ -360,23 +385,24 @@ __attribute__((noreturn)) static void supervise(const struct criu_job *job, stru
 	lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	snprintf(path, sizeof(path), "%s/cgroup.freeze", job->cgroup);
 	freeze = open(path, O_WRONLY | O_CLOEXEC);
-	if (lock < 0 || freeze < 0 || flock(lock, LOCK_EX) ||
+	images = open(job->images, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (lock < 0 || freeze < 0 || images < 0 || flock(lock, LOCK_EX) ||
 	    setns(job->init_pidfd, CLONE_NEWPID | CLONE_NEWNS))
 		_exit(EXIT_NO_START);
 	pid = fork();
 	if (pid == 0)
 		exec_criu(job, command, page_socket, restoring);
 	/* Keep only what is ours, so that no pipe of another job hangs on this process. */
-	keep_descriptors(lock, freeze, job->init_pidfd);
+	keep_descriptors(lock, freeze, job->init_pidfd, images);
 	while (pid < 0 || (waitpid(pid, &status, 0) < 0 && errno == EINTR))
 		if (pid < 0)
 			_exit(EXIT_NO_START);
 	if (lstat(CRIU_CACHE, &cache) == 0 && cache.st_uid != 0)
 		unlink(CRIU_CACHE);
-	if (WIFEXITED(status) && (WEXITSTATUS(status) || getppid() != ckptd) && write(4, "0", 1) != 1)
+	if (WIFSIGNALED(status))
+		stop_damaged(getppid() == ckptd);
+	else if ((WEXITSTATUS(status) || getppid() != ckptd) && write(HELD_FREEZE, "0", 1) != 1)
 		_exit(EXIT_NO_START);
-	if (WIFSIGNALED(status) && getppid() != ckptd)
-		syscall(SYS_pidfd_send_signal, 5, SIGKILL, NULL, 0);
 	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_SIGNAL + WTERMSIG(status));
 }
 
@@ -389,7 +415,7 @@ static int start(struct criu_run *run, const struct criu_job *job, struct comman
 	if (run->supervisor < 0)
 		return problem_set(problem, errno, "cannot fork for criu: %s", strerror(errno));
 	if (run->supervisor == 0) {
-		/* lock and freeze become 3 and 4 after criu has its socket: move that out of the way. */
+		/* The supervisor's own take their places after criu has its socket: move that out of the way. */
 		if (page_socket >= 0)
 			page_socket = fcntl(page_socket, F_DUPFD_CLOEXEC, 64);
 		supervise(job, command, page_socket, restoring, ckptd);

@@ -296,12 +296,12 @@ static pid_t start_root(const struct init *init)
 static void write_exit(int status)
 {
 	char text[32];
-	int fd = openat(INIT_FD_DIRECTORY, "exit.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	int fd = openat(INIT_FD_DIRECTORY, INIT_EXIT ".new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
 	snprintf(text, sizeof(text), "%s %d\n", WIFSIGNALED(status) ? "killed" : "exited",
 		 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text) || close(fd) ||
-	    renameat(INIT_FD_DIRECTORY, "exit.new", INIT_FD_DIRECTORY, "exit"))
+	    renameat(INIT_FD_DIRECTORY, INIT_EXIT ".new", INIT_FD_DIRECTORY, INIT_EXIT))
 		fail("writing the job's exit status");
 }
 

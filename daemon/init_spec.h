@@ -34,6 +34,7 @@
 #define INIT_ALIVE "alive"
 #define INIT_RECORD "job.json"
 #define INIT_MARK "committing"
+#define INIT_EXIT "exit"      /* written by init: "exited STATUS" or "killed SIGNAL" */
 
 enum init_fd {
 	INIT_FD_SPEC = 3,

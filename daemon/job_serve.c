@@ -15,6 +15,7 @@
 #include "cleanup.h"
 #include "directory.h"
 #include "faults.h"
+#include "init_spec.h"
 #include "log.h"
 #include "proc.h"
 
@@ -249,6 +250,37 @@ void job_kill_init(struct job *job)
 		log_err("%s: its processes do not end: they wait for a device or file server", job->id);
 }
 
+/* What init wrote of the root task's end: {"exited": N} or {"killed": N}. */
+static json_t *read_exit(const struct job *job)
+{
+	char path[PATH_MAX], how[16];
+	cleanup_fclose FILE *file = NULL;
+	int value;
+
+	snprintf(path, sizeof(path), "%s/" INIT_EXIT, job->directory);
+	file = fopen(path, "re");
+	if (!file || fscanf(file, "%15s %d", how, &value) != 2)
+		return NULL;
+	return json_pack("{s:s, s:i}", "event", "ended", how, value);
+}
+
+/*
+ * A task that is frozen, or in criu's hands, ends by nothing but SIGKILL.  By what else it ended when criu had died is
+ * not the program's doing: it ran on in code that criu had put into it.
+ */
+static bool ended_meanwhile(struct job *job, int ret)
+{
+	json_t *event;
+	bool killed;
+
+	if (ret != -EOWNERDEAD)
+		return job_init_gone(job);
+	event = read_exit(job);
+	killed = json_integer_value(json_object_get(event, "killed")) == SIGKILL;
+	json_decref(event);
+	return killed;
+}
+
 static enum outcome after_checkpoint(struct job *job, bool final, int ret,
 				     const struct problem *problem)
 {
@@ -259,7 +291,7 @@ static enum outcome after_checkpoint(struct job *job, bool final, int ret,
 	if (ret == -ESTALE)
 		return OUTCOME_LOST;
 	/* With the job's end everything fails. That it has ended is seen next. */
-	if (ret == -ECANCELED || job_init_gone(job))
+	if (ret == -ECANCELED || ended_meanwhile(job, ret))
 		return OUTCOME_GOES_ON;
 	snprintf(job->last_failure, sizeof(job->last_failure), "%s", problem->text);
 	if (ret == -EOWNERDEAD)
@@ -393,7 +425,7 @@ static enum outcome serve_once(struct job *job)
 		int ret = run_checkpoint(job, false, &problem);
 
 		job_post(job, json_pack("{s:s, s:s?, s:O?}", "event", "checkpoint", "error",
-					!ret ? NULL : job_init_gone(job) ? "the job has ended" :
+					!ret ? NULL : ended_meanwhile(job, ret) ? "the job has ended" :
 					problem.text, "checkpoint",
 					ret ? NULL : json_object_get(job->status, "last_checkpoint")));
 		return after_checkpoint(job, false, ret, &problem);
@@ -421,20 +453,6 @@ enum outcome job_serve(struct job *job)
 }
 
 /* --- ends --- */
-
-/* What init wrote of the root task's end: {"exited": N} or {"killed": N}. */
-static json_t *read_exit(const struct job *job)
-{
-	char path[PATH_MAX], how[16];
-	cleanup_fclose FILE *file = NULL;
-	int value;
-
-	snprintf(path, sizeof(path), "%s/exit", job->directory);
-	file = fopen(path, "re");
-	if (!file || fscanf(file, "%15s %d", how, &value) != 2)
-		return NULL;
-	return json_pack("{s:s, s:i}", "event", "ended", how, value);
-}
 
 /*
  * What the client is told last, and only when nothing of the job is left here: it may run the same
