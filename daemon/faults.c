@@ -46,8 +46,7 @@ static const char *const points[] = {
 	"pagescan.no_ioctl",
 	"criu.no_soft_dirty",
 	"reader.frozen",
-	"checkpoint.frozen",
-	"checkpoint.dumped",
+	"reader.collected",
 };
 
 static const struct {
@@ -67,7 +66,7 @@ static struct {
 	unsigned long count;
 	unsigned long hits;
 	int err;
-	bool kill;
+	int signal;
 	bool fired;
 } armed = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -103,8 +102,8 @@ static int action_parse(const char *text)
 {
 	int err;
 
-	armed.kill = !strcmp(text, "kill");
-	if (armed.kill)
+	armed.signal = !strcmp(text, "kill") ? SIGKILL : !strcmp(text, "stop") ? SIGSTOP : 0;
+	if (armed.signal)
 		return 0;
 	err = errno_parse(text);
 	if (err < 0)
@@ -119,7 +118,8 @@ int fault_arm(const char *spec)
 	int err = 0;
 
 	faults_armed = false;
-	armed.fired = armed.kill = false;
+	armed.fired = false;
+	armed.signal = 0;
 	armed.hits = 0;
 	armed.count = 1;
 	armed.err = EIO;
@@ -184,8 +184,11 @@ int fault_hit(const char *name)
 	pthread_mutex_unlock(&armed.lock);
 	if (!now)
 		return 0;
-	if (armed.kill)
-		raise(SIGKILL);
+	if (armed.signal) {
+		/* To this thread: it does not go on before it has taken it. */
+		raise(armed.signal);
+		return 0;
+	}
 	if (first)
 		log_warn("fault point %s fires: %s", name, strerror(armed.err));
 	return -armed.err;
@@ -196,7 +199,7 @@ __attribute__((constructor)) static void arm_from_environment(void)
 	const char *spec = getenv("CKPT_FAULT");
 
 	if (spec && fault_arm(spec)) {
-		log_err("CKPT_FAULT=%s: want NAME[:COUNT][=ERRNO|kill] with a NAME of:", spec);
+		log_err("CKPT_FAULT=%s: want NAME[:COUNT][=ERRNO|kill|stop] with a NAME of:", spec);
 		faults_print(stderr);
 		exit(2);
 	}

@@ -3,10 +3,10 @@
  * Fault points: named places where a test makes ckpt fail or die.  CKPT_FAULT in the environment, or
  * fault_arm(), arms one:
  *
- *   NAME[:COUNT][=ERRNO|kill]     store.fsync=ENOSPC    packer.write:3=kill    *:17=kill
+ *   NAME[:COUNT][=ERRNO|kill|stop]     store.fsync=ENOSPC    packer.write:3=kill    *:17=kill
  *
  * It fires once, at the COUNT-th hit (1 unless given) of the point, or of any point for "*"; ERRNO is
- * a name or a number, EIO unless given.  Points whose name has "no_" switch a capability off: they
+ * a name or a number, EIO unless given; with stop it goes on there at SIGCONT.  Points whose name has "no_" switch a capability off: they
  * fire at every hit from the COUNT-th on, and "*" does not mean them.
  */
 #ifndef CKPT_FAULTS_H

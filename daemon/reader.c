@@ -109,20 +109,21 @@ int reader_read(struct reader *reader, struct packer *packer, const struct task 
 /* What one pass found in one task. */
 struct found {
 	struct regions regions;
+	struct regions present; /* see tracker_collect() */
 	bool full;
 	bool gone;              /* it ended, or has become another program */
 };
 
 static int collect_task(struct task *task, struct found *found, struct problem *problem)
 {
-	int ret = tracker_collect(task->tracker, &found->regions, &found->full, problem);
+	int ret = tracker_collect(task->tracker, &found->regions, &found->present, &found->full, problem);
 
 	task->event_seen = false;
 	found->gone = ret == -ESRCH;
 	return found->gone ? 0 : ret;
 }
 
-static int collect_tasks(struct reader *reader, struct found *found, struct problem *problem)
+static int collect_tasks(struct reader *reader, struct found *found, enum pass_when when, struct problem *problem)
 {
 	struct tasks *tasks = &reader->tasks;
 	int ret = 0;
@@ -130,6 +131,8 @@ static int collect_tasks(struct reader *reader, struct found *found, struct prob
 	for (size_t i = 0; i < tasks->count && ret == 0; i++)
 		if (tasks->list[i].tracker)
 			ret = collect_task(&tasks->list[i], &found[i], problem);
+	if (ret == 0 && when == PASS_FROZEN)
+		ret = fault("reader.collected");
 	for (size_t i = 0; i < tasks->count && ret == 0; i++)
 		if (tasks->list[i].tracker && !found[i].gone)
 			ret = tracker_rearm(tasks->list[i].tracker, problem);
@@ -146,7 +149,7 @@ static int collect_frozen(struct reader *reader, struct found *found, struct pas
 		return ret;
 	ret = fault("reader.frozen");
 	if (ret == 0)
-		ret = collect_tasks(reader, found, problem);
+		ret = collect_tasks(reader, found, PASS_RUNNING, problem);
 	thawed = cgroup_thaw(reader->cgroup, ret ? NULL : problem);
 	stats->frozen_ms = clock_ms() - begin;
 	return ret ? ret : thawed;
@@ -190,6 +193,8 @@ static int read_task(struct reader *reader, struct packer *packer, struct task *
 		return problem_set(problem, ENOMEM, "out of memory");
 	if (found->full)
 		space_retain(space, &found->regions);
+	else if (reader->tasks.mechanism->rearm && !found->gone)
+		space_retain(space, &found->present);
 	stats->full += found->full;
 	stats->pages_dirty += regions_pages(&found->regions);
 	ret = found->gone ? -ESRCH : read_regions(reader, packer, task, space, &found->regions, problem);
@@ -207,7 +212,7 @@ static int pass_tasks(struct reader *reader, struct packer *packer, enum pass_wh
 	if (when == PASS_RUNNING && !tasks->mechanism->collects_while_running)
 		ret = collect_frozen(reader, found, stats, problem);
 	else
-		ret = collect_tasks(reader, found, problem);
+		ret = collect_tasks(reader, found, when, problem);
 	for (size_t i = 0; i < tasks->count && ret == 0; i++)
 		ret = read_task(reader, packer, &tasks->list[i], &found[i], stats, problem);
 	return ret;
@@ -245,8 +250,10 @@ int reader_pass(struct reader *reader, struct packer *packer, enum pass_when whe
 	ret = pass_tasks(reader, packer, when, found, stats, problem);
 	if (ret == 0 && reader->capture)
 		ret = pass_files(reader, packer, stats, problem);
-	for (size_t i = 0; i < reader->tasks.count; i++)
+	for (size_t i = 0; i < reader->tasks.count; i++) {
 		regions_free(&found[i].regions);
+		regions_free(&found[i].present);
+	}
 	free(found);
 	stats->ms = clock_ms() - begin;
 	return ret;

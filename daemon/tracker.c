@@ -4,8 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
+#include <linux/ckpt.h>
 
 #include "cleanup.h"
+#include "mappings.h"
+#include "pagescan.h"
 #include "tracker_mechanism.h"
 
 const struct tracker_mechanism *const tracker_mechanisms[] = {
@@ -101,9 +105,41 @@ int tracker_open(struct tracker **tracker, const struct tracker_mechanism *mecha
 	return 0;
 }
 
-int tracker_collect(struct tracker *tracker, struct regions *regions, bool *full, struct problem *problem)
+int tracker_scan_present(const struct tracker *tracker, struct regions *regions)
 {
-	int err = tracker->mechanism->collect(tracker, regions, problem);
+	cleanup_close int maps = mappings_open(tracker->pid);
+	cleanup_close int pagemap = pagescan_open(tracker->pid);
+	struct mappings mappings = {};
+	int err = maps < 0 ? maps : pagemap < 0 ? pagemap : mappings_read(&mappings, maps, tracker->pid);
+
+	for (size_t i = 0; !err && i < mappings.count; i++)
+		if (mapping_is_private(&mappings.list[i]))
+			err = pagescan(pagemap, PAGESCAN_PRESENT, mappings.list[i].start, mappings.list[i].end,
+				       CKPT_PAGE_WRITTEN, regions);
+	mappings_free(&mappings);
+	return err;
+}
+
+/* What is present is looked at first: what comes then is either reported as written, or in neither list. */
+static int collect_in_steps(struct tracker *tracker, struct regions *regions, struct regions *present,
+			    struct problem *problem)
+{
+	int err = tracker_scan_present(tracker, present);
+
+	if (err)
+		return problem_set(problem, -err, "cannot read the page map of process %d: %s", tracker->pid,
+				   strerror(-err));
+	err = tracker->mechanism->collect(tracker, regions, problem);
+	if (!err && (regions_add_all(present, regions) || regions_normalise(present)))
+		err = problem_set(problem, ENOMEM, "out of memory");
+	return err;
+}
+
+int tracker_collect(struct tracker *tracker, struct regions *regions, struct regions *present, bool *full,
+		    struct problem *problem)
+{
+	int err = tracker->mechanism->rearm ? collect_in_steps(tracker, regions, present, problem) :
+					      tracker->mechanism->collect(tracker, regions, problem);
 
 	if (err) {
 		/* What was reported to nobody is armed: start over. */

@@ -24,7 +24,8 @@ struct tracker_mechanism {
 	int (*open)(struct tracker *tracker, struct problem *problem);
 	/* Appends to regions; sets the tracker's generation. */
 	int (*collect)(struct tracker *tracker, struct regions *regions, struct problem *problem);
-	int (*rearm)(struct tracker *tracker, struct problem *problem); /* NULL: collect does it */
+	/* NULL: collect does it, for each page in one step. */
+	int (*rearm)(struct tracker *tracker, struct problem *problem);
 	void (*close)(struct tracker *tracker);
 	bool collects_while_running;
 	bool tells_exec;         /* tracker_event_fd() works */
@@ -48,6 +49,10 @@ int tracker_open(struct tracker **tracker, const struct tracker_mechanism *mecha
  * continuity was lost (first call, exec, a new generation): then every present page is reported and
  * pages that are not reported do not exist any more.
  *
+ * With a mechanism that re-arms in a step of its own, present gets every page that was there before
+ * (else it stays empty).  What the task has dropped khugepaged may fill between the two steps, and that
+ * is then taken for reported: what is held of pages that are not in the list is not their content.
+ *
  * A mechanism that does not collect while the job runs needs all tasks of the job to stand still,
  * from before the first tracker_collect() until after the last tracker_rearm(); all are collected
  * before the first is re-armed, since tasks may share their memory (vfork) and what tells that it
@@ -56,7 +61,7 @@ int tracker_open(struct tracker **tracker, const struct tracker_mechanism *mecha
  * -ESRCH: the address space is gone.  On any error nothing may be taken as unchanged: the next call
  * reports everything.
  */
-int tracker_collect(struct tracker *tracker, struct regions *regions, bool *full,
+int tracker_collect(struct tracker *tracker, struct regions *regions, struct regions *present, bool *full,
 		    struct problem *problem);
 /* Does nothing with the other mechanisms. After an error the next collect is full. */
 int tracker_rearm(struct tracker *tracker, struct problem *problem);

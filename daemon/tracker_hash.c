@@ -7,11 +7,7 @@
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
-#include <linux/ckpt.h>
 
-#include "cleanup.h"
-#include "mappings.h"
-#include "pagescan.h"
 #include "tracker_mechanism.h"
 
 static int hash_probe(struct problem *problem)
@@ -35,27 +31,14 @@ static bool process_ended(const struct tracker *tracker)
 	return poll(&end, 1, 0) != 0;
 }
 
-static int collect_all(const struct tracker *tracker, struct mappings *mappings, struct regions *regions)
-{
-	cleanup_close int maps = mappings_open(tracker->pid);
-	cleanup_close int pagemap = pagescan_open(tracker->pid);
-	int err = maps < 0 ? maps : pagemap < 0 ? pagemap : mappings_read(mappings, maps, tracker->pid);
-
-	for (size_t i = 0; !err && i < mappings->count; i++)
-		if (mapping_is_private(&mappings->list[i]))
-			err = pagescan(pagemap, PAGESCAN_PRESENT, mappings->list[i].start, mappings->list[i].end,
-				       CKPT_PAGE_WRITTEN, regions);
-	/* What was read by number was this process only if it has not ended since. */
-	return err ? err : process_ended(tracker) ? -ESRCH : 0;
-}
-
 static int hash_collect(struct tracker *tracker, struct regions *regions, struct problem *problem)
 {
 	const struct regions_mark mark = regions_mark(regions);
-	struct mappings mappings = {};
-	int err = collect_all(tracker, &mappings, regions);
+	int err = tracker_scan_present(tracker, regions);
 
-	mappings_free(&mappings);
+	/* What was read by number was this process only if it has not ended since. */
+	if (!err && process_ended(tracker))
+		err = -ESRCH;
 	if (err) {
 		regions_cut(regions, mark);
 		return problem_set(problem, -err, "cannot read the page map of process %d: %s", tracker->pid,

@@ -36,6 +36,9 @@ struct tracker {
 int module_probe(uint32_t mechanism, const char *why_not, struct problem *problem);
 int module_track(struct tracker *tracker, struct problem *problem);
 
+/* Every page that is there and is the task's own, from its page map. 0 or -errno. */
+int tracker_scan_present(const struct tracker *tracker, struct regions *regions);
+
 extern const struct tracker_mechanism tracker_softdirty;
 extern const struct tracker_mechanism tracker_uffd;
 extern const struct tracker_mechanism tracker_procfs;

@@ -203,7 +203,12 @@ int oracle_thaw(struct oracle *oracle, struct problem *problem)
 
 static int collect_once(struct oracle *oracle, struct tracker *tracker, struct problem *problem)
 {
-	return tracker_collect(tracker, &oracle->regions, &oracle->full, problem) ?: tracker_rearm(tracker, problem);
+	struct regions present = {};
+	int err = tracker_collect(tracker, &oracle->regions, &present, &oracle->full, problem) ?:
+		  tracker_rearm(tracker, problem);
+
+	regions_free(&present);
+	return err;
 }
 
 /* Before the pages are read the task runs again, as in the daemon. */

@@ -85,10 +85,14 @@ static int tracker_begin(struct method_run *run)
 
 static int tracker_take(struct method_run *run, struct regions *regions)
 {
+	struct regions present = {};
 	struct problem problem;
 	bool full;
+	int err = tracker_collect(run->tracker, regions, &present, &full, &problem) ?:
+		  tracker_rearm(run->tracker, &problem);
 
-	return tracker_collect(run->tracker, regions, &full, &problem) ?: tracker_rearm(run->tracker, &problem);
+	regions_free(&present);
+	return err;
 }
 
 static void tracker_end(struct method_run *run)

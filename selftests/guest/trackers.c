@@ -214,11 +214,14 @@ static bool reported(const struct regions *regions, size_t page)
 /* The job waits for an order meanwhile, as it has to for some mechanisms. */
 static void collect(struct tracker *tracker, struct regions *regions, bool *full)
 {
+	struct regions present = {};
+
 	regions_clear(regions);
-	if (tracker_collect(tracker, regions, full, &problem) || tracker_rearm(tracker, &problem))
+	if (tracker_collect(tracker, regions, &present, full, &problem) || tracker_rearm(tracker, &problem))
 		fail("collect: %s", problem.text);
 	for (size_t i = 1; i < regions->count; i++)
 		require(regions->list[i - 1].end <= regions->list[i].start);
+	regions_free(&present);
 }
 
 static void check(const struct tracker *tracker, const struct regions *regions, const int *written, const int *unwritten)
@@ -331,7 +334,7 @@ static void exec_seen(const struct tracker_mechanism *mechanism)
 static void mechanism(const struct tracker_mechanism *mechanism)
 {
 	struct job job = job_start();
-	struct regions regions = {};
+	struct regions regions = {}, present = {};
 	struct tracker *tracker;
 	bool full;
 
@@ -354,9 +357,10 @@ static void mechanism(const struct tracker_mechanism *mechanism)
 	expect_nothing(tracker, pages(3));
 
 	job_end(&job);
-	require(tracker_collect(tracker, &regions, &full, &problem) == -ESRCH);
+	require(tracker_collect(tracker, &regions, &present, &full, &problem) == -ESRCH);
 	require(strstr(problem.text, "is gone") || strstr(problem.text, "No such process") || strstr(problem.text, "cannot"));
 	tracker_close(tracker);
+	regions_free(&present);
 	regions_free(&regions);
 	exec_seen(mechanism);
 	printf("%s: as promised\n", mechanism->name);

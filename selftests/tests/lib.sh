@@ -210,6 +210,7 @@ try() { # NAME FUNCTION
 
 tell() {
 	cat /tmp/case
+	[ ! -e /tmp/ckptd.pid ] || kill -CONT "$(cat /tmp/ckptd.pid)" 2>/dev/null || :
 	for file in "$job_dir/err" "$log"; do
 		[ ! -s "$file" ] || { echo "$file:"; tail -n 40 "$file"; }
 	done

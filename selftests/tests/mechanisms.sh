@@ -87,6 +87,38 @@ executed() {
 	run_ends 0
 }
 
+# What a job has dropped khugepaged fills with zeros, also while the job stands still; its content is then in no epoch
+# and in no list of written pages.
+dropped() { # MECHANISM
+	configure "mechanism = $1"
+	ckptd_start CKPT_FAULT=reader.collected=stop
+	run_start --job j -- python3 -u $tests/dropped.py
+	await "its pages" 60 grep -q filled out
+	await "two epochs with them" 60 field_is_least epochs $(($(field epochs) + 2))
+	pid=$(field pid)
+	touch drop
+	await "the dropping" 60 grep -q dropped out
+	ckptctl drain &
+	await "the frozen collect" 60 grep -q '^State:[[:space:]]*T' "/proc/$(cat /tmp/ckptd.pid)/status"
+	collapsed=0
+	python3 $tests/dropped.py --collapse "$pid" "$(sed -n 's/filled //p' out)" || collapsed=$?
+	kill -CONT "$(cat /tmp/ckptd.pid)"
+	run_ends 75
+	if [ $collapsed = 77 ]; then
+		echo "khugepaged of this kernel leaves alone what is write-protected"
+	else
+		test $collapsed = 0
+	fi
+	ckptd_restart
+	run_start --job j -- python3 -u $tests/dropped.py
+	await "the restore" 60 grep -q "goes on from checkpoint" err
+	touch stop
+	run_ends 0
+	grep "all is right" out
+}
+dropped_softdirty() { dropped soft-dirty; }
+dropped_procfs() { dropped procfs; }
+
 without_soft_dirty() {
 	configure
 	ckptd_start CKPT_FAULT=criu.no_soft_dirty
@@ -107,6 +139,8 @@ if works uffd-wp; then
 else
 	echo "skip uffd-wp: not on this kernel"
 fi
+try "pages are dropped and filled, soft-dirty" dropped_softdirty
+try "pages are dropped and filled, procfs" dropped_procfs
 try "a job executes another program" executed
 try "no soft-dirty bits for CRIU" without_soft_dirty
 finish
