@@ -82,6 +82,7 @@ static enum mapping_kind line_kind(struct file_system *last, const struct line *
 /* "START-END rwxp OFFSET MAJOR:MINOR INODE      NAME" */
 static int line_add(struct mappings *mappings, struct file_system *last, const char *text)
 {
+	uint64_t end = mappings->count ? mappings->list[mappings->count - 1].end : 0;
 	struct line line = {};
 	struct mapping mapping;
 
@@ -91,7 +92,10 @@ static int line_add(struct mappings *mappings, struct file_system *last, const c
 	mappings->aio |= !strncmp(text + line.name, "/[aio]", 6);
 	mapping = (struct mapping){ .start = line.start, .end = line.end };
 	mapping.kind = line_kind(last, &line, text + line.name);
-	return mappings_add(mappings, &mapping);
+	/* The kernel prints a mapping again when the job has joined it with the next one meanwhile. */
+	if (mapping.start < end)
+		mapping.start = end;
+	return mapping.start < mapping.end ? mappings_add(mappings, &mapping) : 0;
 }
 
 int mappings_read(struct mappings *mappings, int maps, pid_t pid)

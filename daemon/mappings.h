@@ -23,7 +23,7 @@ struct mapping {
 };
 
 struct mappings {
-	struct mapping *list;	/* sorted */
+	struct mapping *list;	/* sorted, not overlapping */
 	size_t count;
 	size_t space;
 	bool aio;		/* there is a ring of the kernel's asynchronous I/O, io_setup(2) */

@@ -19,3 +19,4 @@ two_cpus
 for mechanism in soft-dirty uffd-wp; do
 	oracle $mechanism -n 30
 done
+enough 60

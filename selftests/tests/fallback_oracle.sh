@@ -14,3 +14,4 @@ oracle hash -m 4 -n 40 -p 16
 two_cpus
 oracle procfs -n 60
 oracle hash -m 4 -n 60
+enough 200

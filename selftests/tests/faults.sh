@@ -122,6 +122,42 @@ case_killed_frozen() {
 	check_no_trace
 }
 
+# Something else lets the job run on while it is saved, so what was saved is not of one moment.
+case_thawed() {
+	configure
+	ckptd_start
+	start
+	epoch
+	echo pause >/tmp/criu-fault
+	ckptctl checkpoint 1000-j >/tmp/said 2>&1 &
+	saving=$!
+	await "criu" 60 test -e /tmp/criu-waits
+	echo 0 >/sys/fs/cgroup/ckpt-1000-j/cgroup.freeze
+	rm /tmp/criu-fault
+	if await_status 60 $saving; then return 1; fi
+	cat /tmp/said
+	grep "something else thawed the job's cgroup" /tmp/said
+	progress 2
+	ckptctl checkpoint 1000-j
+	end
+}
+
+# Without the mark that keeps init from thawing the job: the final checkpoint is committed all the same.
+case_no_mark() {
+	configure
+	ckptd_start
+	start
+	epoch
+	mkdir /var/lib/ckpt/jobs/1000-j/committing
+	ckptctl drain
+	run_ends 75
+	logged 'cannot make .*/committing: Is a directory'
+	ckptd_restart
+	start
+	goes_on
+	end
+}
+
 # --- what cannot be saved ---
 
 hold_start() { # NAME COMMAND…
@@ -268,7 +304,7 @@ case_killed() {
 	end
 }
 
-for name in ${*:-criu_fails criu_crashes_first killed_frozen unsaveable killed}; do
+for name in ${*:-criu_fails criu_crashes_first killed_frozen thawed no_mark unsaveable killed}; do
 	rm -f /tmp/criu-fault /tmp/criu-waits
 	cp "$tests/fake-criu" /tmp/criu
 	criu=/tmp/criu

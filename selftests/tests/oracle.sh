@@ -17,8 +17,28 @@ oracle() { # MECHANISM OPTION…
 	mechanism=$1
 	shift
 	status=0
-	"${0%/*}/dirty_oracle" -M "$mechanism" -s "$seed" "$@" || status=$?
+	"${0%/*}/dirty_oracle" -M "$mechanism" -s "$seed" "$@" >/tmp/oracle || status=$?
+	tee -a /tmp/oracles </tmp/oracle
 	[ "$status" = 0 ] || [ "$status" = 77 ]
+}
+
+# Fewer would say little.
+enough() { # COLLECTS: of each mechanism, with a million writes
+	awk -F'[:,] ' -v least="$1" '
+		/ collects, / {
+			for (i = 2; i <= NF; i++) {
+				split($i, part, " ")
+				if (part[2] == "collects") collects[$1] += part[1]
+				if (part[2] == "writes" || part[2] == "hot") writes[$1] += part[1]
+			}
+		}
+		END {
+			for (mechanism in collects) {
+				print mechanism ": " collects[mechanism] " collects, " writes[mechanism] " writes in all"
+				bad += collects[mechanism] < least || writes[mechanism] < 1e6
+			}
+			exit bad || !length(collects)
+		}' /tmp/oracles
 }
 
 two_cpus() {
