@@ -25,7 +25,7 @@ oracle() { # MECHANISM OPTION…
 # Fewer would say little.
 enough() { # COLLECTS: of each mechanism, with a million writes
 	awk -F'[:,] ' -v least="$1" '
-		/ collects, / {
+		/ collects, / && !/^\.\.\. / {
 			for (i = 2; i <= NF; i++) {
 				split($i, part, " ")
 				if (part[2] == "collects") collects[$1] += part[1]
