@@ -81,7 +81,8 @@ static void known_close(struct tracker *tracker)
 }
 
 static const struct tracker_mechanism known = { .name = "known", .open = known_open,
-						.collect = known_collect, .close = known_close };
+						.collect = known_collect, .close = known_close,
+						.collects_while_running = true };
 
 static void reader_begin(void)
 {
