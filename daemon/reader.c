@@ -39,6 +39,7 @@ struct passage {
 	struct reader *reader;
 	struct packer *packer;   /* NULL: only when there is no memory for another one */
 	bool epoch;
+	uint64_t unpacked;       /* bytes that were handed to the packer since it was last waited for */
 	enum pass_when when;
 	struct pass_stats *stats;
 	struct problem *problem;
@@ -80,23 +81,29 @@ static int passage_end_segment(struct passage *passage)
 	return 0;
 }
 
-/*
- * A segment goes only as a whole, so none of an epoch's is much more than a 16th of the job's memory.
- * Those that are done are of use even if a later one fails.
- */
-static int passage_divide(struct passage *passage)
+/* A segment goes only as a whole, so none of an epoch's is much more than a 16th of the job's memory. */
+static uint64_t segment_bytes(const struct reader *reader)
 {
-	struct reader *reader = passage->reader;
 	uint64_t bytes = pagemap_pages(reader->map) * PAGE_BYTES / 16;
+	uint64_t least = store_segment_bytes(reader->store);
+
+	return bytes < least ? least : bytes;
+}
+
+/* Segments that are done are of use even if a later one fails. */
+static int passage_divide(struct passage *passage, uint64_t bytes)
+{
+	uint64_t limit = segment_bytes(passage->reader);
 	int ret;
 
-	if (bytes < store_segment_bytes(reader->store))
-		bytes = store_segment_bytes(reader->store);
-	if (!passage->epoch || packer_pages(passage->packer) * PAGE_BYTES < bytes)
+	passage->unpacked += bytes;
+	if (!passage->epoch || packer_pages(passage->packer) * PAGE_BYTES + passage->unpacked < limit)
 		return 0;
 	ret = packer_wait(passage->packer, passage->problem);
-	if (!ret)
-		ret = passage_end_segment(passage);
+	passage->unpacked = 0;
+	if (ret || packer_pages(passage->packer) * PAGE_BYTES < limit)
+		return ret;
+	ret = passage_end_segment(passage);
 	return ret ? ret : passage_begin_segment(passage);
 }
 
@@ -105,16 +112,18 @@ static int read_region(struct passage *passage, struct packer_source *source,
 		       const struct region *region)
 {
 	struct reader *reader = passage->reader;
-	uint64_t start, end;
+	uint64_t start, end, piece = store_segment_bytes(reader->store);
 	int ret = 0;
 
+	if (piece > PIECE_BYTES)
+		piece = PIECE_BYTES;
 	for (start = region->start; start < region->end && ret == 0; start = end) {
-		end = region->end - start > PIECE_BYTES ? start + PIECE_BYTES : region->end;
+		end = region->end - start > piece ? start + piece : region->end;
 		ret = packer_read(passage->packer, source, start, end, passage->problem);
 		if (ret == 0 && reader->stopped && reader->stopped(reader->stopped_arg))
 			ret = problem_set(passage->problem, ECANCELED, "the job has ended");
 		if (ret == 0)
-			ret = passage_divide(passage);
+			ret = passage_divide(passage, end - start);
 	}
 	return ret;
 }
