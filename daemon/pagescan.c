@@ -114,6 +114,15 @@ static int vec_add_all(struct regions *regions, const struct page_region *vec, l
 	return err;
 }
 
+/*
+ * The kernel looks up 512 regions at a time, and says where it stopped to write those out even if it then went on to
+ * the end.  Up to the last region that it tells it has been.
+ */
+static uint64_t scanned_until(const struct pm_scan_arg *argument, const struct page_region *vec, long count)
+{
+	return count && vec[count - 1].end > argument->walk_end ? vec[count - 1].end : argument->walk_end;
+}
+
 static int scan_by_ioctl(int pagemap, enum pagescan what, uint64_t start, uint64_t end, uint32_t categories,
 			 struct regions *regions)
 {
@@ -131,7 +140,7 @@ static int scan_by_ioctl(int pagemap, enum pagescan what, uint64_t start, uint64
 		if (count < 0)
 			return -errno;
 		err = vec_add_all(regions, vec, count, categories);
-		start = argument.walk_end;
+		start = scanned_until(&argument, vec, count);
 	}
 	return err;
 }

@@ -10,6 +10,7 @@
 #include <liburing.h>
 
 #include "guest.h"
+#include "pagescan.h"
 #include "tracker_mechanism.h"
 
 #define JOB_MEMORY ((char *)0x300000000000ul)
@@ -399,12 +400,35 @@ static void try_mechanism(const struct tracker_mechanism *tried)
 	require(!strcmp(tried->name, "uffd-wp") && strstr(problem.text, "6.7") && !has_wp_async());
 }
 
+/* More regions than the kernel looks up at once, and fewer than fit into one answer: each page is told once, in order. */
+static void scan_of_many(void)
+{
+	enum { COUNT = 700 };
+	char *memory = mmap(NULL, 2 * COUNT * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint64_t start = (uintptr_t)memory;
+	struct regions regions = {};
+	int pagemap = pagescan_open(getpid());
+
+	require(memory != MAP_FAILED && pagemap >= 0);
+	require(madvise(memory, 2 * COUNT * PAGE, MADV_NOHUGEPAGE) == 0);
+	for (int i = 0; i < COUNT; i++)
+		memory[2 * i * PAGE] = 1;
+	require(pagescan(pagemap, PAGESCAN_PRESENT, start, start + 2 * COUNT * PAGE, 0, &regions) == 0);
+	require(regions_pages(&regions) == COUNT && regions.count == COUNT);
+	for (size_t i = 0; i < COUNT; i++)
+		require(regions.list[i].start == start + 2 * i * PAGE);
+	regions_free(&regions);
+	close(pagemap);
+	munmap(memory, 2 * COUNT * PAGE);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 1) {
 		without_module();
 		return 0;
 	}
+	scan_of_many();
 	choosing();
 	for (size_t i = 0; tracker_mechanisms[i]; i++)
 		try_mechanism(tracker_mechanisms[i]);
