@@ -6,8 +6,8 @@
  *   NAME[:COUNT][=ERRNO|kill|stop]     store.fsync=ENOSPC    packer.write:3=kill    *:17=kill
  *
  * It fires once, at the COUNT-th hit (1 unless given) of the point, or of any point for "*"; ERRNO is
- * a name or a number, EIO unless given; with stop it goes on there at SIGCONT.  Points whose name has "no_" switch a capability off: they
- * fire at every hit from the COUNT-th on, and "*" does not mean them.
+ * a name or a number, EIO unless given; with stop it goes on there at SIGCONT.  Points whose name has
+ * "no_" switch a capability off: they fire at every hit from the COUNT-th on, and "*" does not mean them.
  */
 #ifndef CKPT_FAULTS_H
 #define CKPT_FAULTS_H

@@ -106,14 +106,20 @@ case_criu_crashes_first() {
 	end
 }
 
-case_killed_frozen() {
+# A checkpoint that stands still with the job frozen, before criu begins; its client's pid is in $saving.
+save_paused() {
 	configure
 	ckptd_start
 	start
 	epoch
 	echo pause >/tmp/criu-fault
 	ckptctl checkpoint 1000-j >/tmp/said 2>&1 &
+	saving=$!
 	await "criu" 60 test -e /tmp/criu-waits
+}
+
+case_killed_frozen() {
+	save_paused
 	frozen
 	kill -9 "$(field pid)"
 	rm /tmp/criu-fault
@@ -124,14 +130,7 @@ case_killed_frozen() {
 
 # Something else lets the job run on while it is saved, so what was saved is not of one moment.
 case_thawed() {
-	configure
-	ckptd_start
-	start
-	epoch
-	echo pause >/tmp/criu-fault
-	ckptctl checkpoint 1000-j >/tmp/said 2>&1 &
-	saving=$!
-	await "criu" 60 test -e /tmp/criu-waits
+	save_paused
 	echo 0 >/sys/fs/cgroup/ckpt-1000-j/cgroup.freeze
 	rm /tmp/criu-fault
 	if await_status 60 $saving; then return 1; fi
