@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include <linux/ckpt.h>
 
@@ -17,6 +19,7 @@
 #define ENTRY_SWAPPED		(UINT64_C(1) << 62)
 #define ENTRY_FILE		(UINT64_C(1) << 61)	/* of a file, or shared */
 #define ENTRY_SOFT_DIRTY	(UINT64_C(1) << 55)
+#define ENTRY_FRAME		((UINT64_C(1) << 55) - 1)
 #define READ_ENTRIES		4096
 #define VEC_REGIONS		1024
 
@@ -49,9 +52,30 @@ bool pagescan_alive(int pagemap)
 
 /* ---- by reading ---- */
 
+static uint64_t zero_frame;	/* where the kernel's zero page is; 0: the page map does not show us frames */
+
+static void zero_frame_find(void)
+{
+	volatile char *page = mmap(NULL, PAGE_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	cleanup_close int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry;
+
+	if (page == MAP_FAILED)
+		return;
+	(void)*page;
+	if (pread(pagemap, &entry, sizeof(entry), (off_t)((uintptr_t)page / PAGE_BYTES * sizeof(entry))) == sizeof(entry))
+		zero_frame = entry & ENTRY_FRAME;
+	munmap((void *)page, PAGE_BYTES);
+}
+
+static bool is_zero_page(uint64_t entry)
+{
+	return entry & ENTRY_PRESENT && zero_frame && (entry & ENTRY_FRAME) == zero_frame;
+}
+
 static uint32_t entry_categories(uint64_t entry, enum pagescan what)
 {
-	if (entry & ENTRY_FILE || (what == PAGESCAN_SOFT_DIRTY && !(entry & ENTRY_SOFT_DIRTY)))
+	if (is_zero_page(entry) || entry & ENTRY_FILE || (what == PAGESCAN_SOFT_DIRTY && !(entry & ENTRY_SOFT_DIRTY)))
 		return 0;
 	if (entry & ENTRY_PRESENT)
 		return CKPT_PAGE_PRESENT;
@@ -61,10 +85,11 @@ static uint32_t entry_categories(uint64_t entry, enum pagescan what)
 static int scan_by_reading(int pagemap, enum pagescan what, uint64_t start, uint64_t end, uint32_t categories,
 			   struct regions *regions)
 {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	uint64_t entries[READ_ENTRIES];
 	uint32_t there;
 	ssize_t bytes;
-	int err = 0;
+	int err = pthread_once(&once, zero_frame_find);
 
 	while (!err && start < end) {
 		size_t pages = (end - start) / PAGE_BYTES;

@@ -2,7 +2,7 @@
 /*
  * What the kernel's page map, /proc/PID/pagemap, says of a task's own pages: with ioctl(PAGEMAP_SCAN) where the kernel
  * has it (6.7), else by reading 8 bytes for each page.  Pages that are a file's, or the kernel's zero page, are not the
- * task's own; reading cannot tell the zero page.
+ * task's own; reading tells the zero page only to who is shown page frames (CAP_SYS_ADMIN).
  */
 #ifndef CKPT_PAGESCAN_H
 #define CKPT_PAGESCAN_H

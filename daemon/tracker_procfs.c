@@ -10,6 +10,7 @@
  * 1. mremap() of 2 MiB and more moves whole page tables, and sets no bit in them. So one page of each table is
  *    remembered, its sample. If it has the same entry as at the last collect and is not soft-dirty, this is the same
  *    table: had the page come here since in any other way, it would be soft-dirty. Else all of the table is reported.
+ *    The kernel's zero page is no sample: it is in many tables, and comes by reading, without the bit.
  * 2. KSM makes an entry anew when it merges a page, and forgets the bit. Where it may be at work everything is reported.
  * 3. Asynchronous I/O goes on while the tasks stand still, and writes to a page behind the back of its entry. A task
  *    that has a ring for it (io_setup) is reported as a whole. Who uses io_uring is not saved anyway.

@@ -36,6 +36,7 @@ enum action {
 	DROP,		/* MADV_DONTNEED of the page */
 	MOVE,		/* mremap of all from the page on, elsewhere and back; the first page is written elsewhere */
 	REPLACE,	/* mremap of the first half to where the second is: a whole page table */
+	READ,		/* all pages: the kernel's zero page comes where there is none */
 	PIN,		/* as a buffer of an io_uring */
 	FILL,		/* the pinned page, by the kernel */
 	SHARE,		/* its memory with another process, which does nothing */
@@ -124,6 +125,10 @@ static void job_act(const struct order *order)
 	case REPLACE:
 		require(mremap(JOB_MEMORY, HALF * PAGE, HALF * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
 			       JOB_MEMORY + HALF * PAGE) == JOB_MEMORY + HALF * PAGE);
+		break;
+	case READ:
+		for (size_t page = 0; page < JOB_PAGES; page++)
+			(void)*(volatile char *)(JOB_MEMORY + page * PAGE);
 		break;
 	case PIN:
 		job_pin(at);
@@ -299,6 +304,20 @@ static void mappings_change(const struct job *job, struct tracker *tracker)
 	job_order(job, MAP, HALF);
 }
 
+/* A page table takes the place of another. What both have in common is the kernel's zero page. */
+static void zero_pages(const struct job *job, struct tracker *tracker)
+{
+	job_order(job, MAP, JOB_PAGES);
+	job_order(job, WRITE, 40);
+	job_order(job, WRITE, HALF + 30);
+	job_order(job, READ, 0);
+	expect(tracker, pages(40, HALF + 30), pages(-1));
+	expect_nothing(tracker, pages(40, HALF + 30));
+	job_order(job, REPLACE, 0);
+	expect(tracker, pages(HALF + 40), pages(-1));
+	job_order(job, MAP, JOB_PAGES);
+}
+
 /* What the kernel writes through its own reference on a page makes no fault. */
 static void kernel_writes(const struct job *job, struct tracker *tracker)
 {
@@ -349,6 +368,7 @@ static void mechanism(const struct tracker_mechanism *mechanism)
 	expect(tracker, pages(4), pages(3));
 	expect_nothing(tracker, pages(3, 4));
 	mappings_change(&job, tracker);
+	zero_pages(&job, tracker);
 	kernel_writes(&job, tracker);
 
 	/* The error that comes from outside: regions that nobody can keep. Then everything is reported again. */
