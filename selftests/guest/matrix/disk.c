@@ -35,13 +35,14 @@ static void server_run(int socket)
 	_exit(0);
 }
 
-/* Until the disk has its server and its size. */
-static void await_ready(void)
+/* Until the disk has its server and its size. A server that cannot has said why. */
+static void await_ready(pid_t server)
 {
 	unsigned long sectors = 0;
 	FILE *file;
 
 	while (access("/sys/block/nbd0/pid", F_OK) || sectors != DISK_BYTES / 512) {
+		require(waitpid(server, NULL, WNOHANG) == 0);
 		usleep(2000);
 		file = fopen("/sys/block/nbd0/size", "re");
 		require(file && fscanf(file, "%lu", &sectors) == 1);
@@ -65,7 +66,7 @@ struct disk *disk_create(void)
 	close(sockets[1]);
 	disk->socket = sockets[0];
 	require(setsockopt(disk->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) == 0);
-	await_ready();
+	await_ready(disk->server);
 	return disk;
 }
 

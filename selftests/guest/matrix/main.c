@@ -17,6 +17,7 @@
 #define ORACLE_PAGES 16384
 #define CGROUP_PARENT "/sys/fs/cgroup"
 #define REASONS_MAX 64
+#define CELL_SECONDS 150	/* one that takes longer will not end */
 
 enum result { PASSED, SKIPPED, FAILED };
 
@@ -278,6 +279,47 @@ static void cell_run(struct cell *cell, struct table *table)
 	job_end(cell);
 }
 
+/* ---- a cell that does not end ---- */
+
+static const struct cell *watched;
+
+static void print_task_file(pid_t pid, const char *name)
+{
+	char path[64], text[4096];
+	ssize_t length;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	length = read(fd, text, sizeof(text));
+	printf("%s:\n%.*s\n", path, length > 0 ? (int)length : 0, text);
+	close(fd);
+}
+
+/* What everybody waits for. Nothing else goes on in this process, so it may print. */
+static void watch_ends(int signal)
+{
+	printf("not ok %s %s/%s: not done after %d s\n", watched->mechanism->name, memories[watched->kind].name,
+	       watched->event->name, CELL_SECONDS);
+	for (size_t i = 0; i < 3; i++) {
+		static const char *const names[] = { "stat", "syscall", "stack" };
+
+		print_task_file(getpid(), names[i]);
+		print_task_file(watched->pid, names[i]);
+		if (control->child)
+			print_task_file(control->child, names[i]);
+	}
+	fflush(stdout);
+	_exit(1);
+}
+
+static void watch(const struct cell *cell)
+{
+	watched = cell;
+	signal(SIGALRM, watch_ends);
+	alarm(cell ? CELL_SECONDS : 0);
+}
+
 /* ---- the table ---- */
 
 static void table_add_reason(struct table *table, const char *text)
@@ -299,7 +341,9 @@ static void table_cell(struct table *table, const struct tracker_mechanism *mech
 {
 	struct cell cell = { .mechanism = mechanism, .kind = kind, .event = event };
 
+	watch(&cell);
 	cell_run(&cell, table);
+	watch(NULL);
 	table->results[cell.result]++;
 	if (cell.result == FAILED)
 		printf("not ok %s %s/%s: %s\n", mechanism->name, memories[kind].name, event->name, cell.text.text);

@@ -6,6 +6,7 @@
 #include "matrix.h"
 
 #define PAGEMAP_FRAME ((1ull << 55) - 1)
+#define PAGEMAP_SWAPPED (1ul << 62)
 
 static void page_write(const struct area *area, size_t page)
 {
@@ -94,14 +95,19 @@ static const char *make_anon(struct area *area)
 	return NULL;
 }
 
-static uint64_t page_frame(const char *address)
+static uint64_t page_entry(const char *address)
 {
 	int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	uint64_t entry;
 
 	require(pread(pagemap, &entry, sizeof(entry), (uintptr_t)address / PAGE * sizeof(entry)) == sizeof(entry));
 	close(pagemap);
-	return entry & PAGEMAP_FRAME;
+	return entry;
+}
+
+static uint64_t page_frame(const char *address)
+{
+	return page_entry(address) & PAGEMAP_FRAME;
 }
 
 static const char *make_thp(struct area *area)
@@ -151,13 +157,10 @@ static const char *make_file_ext4(struct area *area)
 
 static const char *make_swapped(struct area *area)
 {
-	unsigned char resident[AREA_PAGES];
-
 	area_map(area, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	require(madvise(area->start, area->pages * PAGE, MADV_PAGEOUT) == 0);
-	require(mincore(area->start, area->pages * PAGE, resident) == 0);
 	for (size_t page = 0; page < area->pages; page += 8)
-		if (!(resident[page] & 1))
+		if (page_entry(area->start + page * PAGE) & PAGEMAP_SWAPPED)
 			return NULL;
 	return "the node has no swap";
 }
