@@ -180,18 +180,21 @@ static void job_order(const struct job *job, enum action action, size_t page)
 	require(action == EXEC || read(job->done[0], &byte, 1) == 1);
 }
 
+/* Until the new program does what it is for: before that it maps its libraries. */
 static void job_exec(const struct job *job)
 {
-	char path[64], target[64] = "";
+	char path[64], text[256] = "";
+	long call = -1;
 
 	job_order(job, EXEC, 0);
-	snprintf(path, sizeof(path), "/proc/%d/comm", job->pid);
-	while (strcmp(target, "sleep\n")) {
+	snprintf(path, sizeof(path), "/proc/%d/syscall", job->pid);
+	while (call != SYS_clock_nanosleep) {
 		int fd = open(path, O_RDONLY);
-		ssize_t length = read(fd, target, sizeof(target) - 1);
+		ssize_t length = read(fd, text, sizeof(text) - 1);
 
 		require(length >= 0);
-		target[length] = 0;
+		text[length] = 0;
+		call = strtol(text, NULL, 10);
 		close(fd);
 	}
 }

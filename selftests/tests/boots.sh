@@ -7,19 +7,25 @@ share=$work/share
 guest=
 mkdir "$share"
 trap '[ -z "$guest" ] || kill "$guest"; wait; rm -rf "$work"' EXIT
-trap 'exit 143' TERM INT HUP
+trap 'tell; exit 143' TERM INT HUP
+
+# What the guest that runs said so far; its kernel's log ends with what it hangs in, if it does.
+tell() {
+	[ ! -e "$work/out" ] || cat "$work/out" "$work/err"
+	[ ! -e "$work/console" ] || tail -n 20 "$work/console"
+}
 
 # Runs node.sh in a guest until it is done, and then takes the power away.
 boot() { # NAME PHASE
 	echo "== $*"
 	begin=$(date +%s)
-	selftests/vm/run "$KERNEL" --share "$share" --pidfile "$work/pid" --console "$work/console" -- \
+	selftests/vm/run "$KERNEL" --timeout 300 --share "$share" --pidfile "$work/pid" --console "$work/console" -- \
 		/usr/lib/ckpt/tests/node.sh "$@" >"$work/out" 2>"$work/err" &
 	guest=$!
 	until grep -qx 'node: done' "$work/out" || ! kill -0 "$guest" 2>/dev/null; do sleep 0.2; done
 	if ! grep -qx 'node: done' "$work/out"; then
-		cat "$work/out" "$work/err"
 		guest=
+		tell
 		exit 1
 	fi
 	kill -9 "$(cat "$work/pid")"
