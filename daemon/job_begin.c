@@ -25,8 +25,9 @@ int job_open_store(struct job *job, bool known, struct problem *problem)
 		.uid = job->caller.uid,
 		.gid = job->caller.gid,
 		.directory = job->class->store,
-		.cluster_key = job->setup->cluster_key,
+		.keys = &job->setup->keys,
 		.compress = job->class->compress,
+		.seal = job->class->seal,
 		.buffer_bytes = job->class->buffer_memory,
 	};
 	int ret = class_store_identity(job->class, &options.uid, &options.gid, problem);

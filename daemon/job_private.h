@@ -44,6 +44,7 @@ struct job {
 	int wake_fd;
 	struct launch launch;
 	struct reader reader;
+	struct limits limits;           /* of epochs; lifted by other threads */
 	struct criu_job criu;
 	json_t *facts;
 	json_t *bases;                  /* see job_set_output_bases(); under the lock */

@@ -14,6 +14,8 @@
 #include "pread_fully.h"
 
 #define OBJECT_VERSION 1u
+#define KEY_OFFSET 48
+#define SALT_OFFSET 64
 #define MAC_OFFSET 96
 _Static_assert(MAC_OFFSET + SEAL_MAC_BYTES == OBJECT_HEADER_BYTES, "header");
 
@@ -31,8 +33,8 @@ static void header_put(uint8_t *to, const struct object_writer *writer, uint32_t
 	put_le64(to + 24, writer->id.number);
 	put_le32(to + 32, flags);
 	put_le64(to + 40, writer->length);
-	memcpy(to + 48, writer->store->key_check, SEAL_CHECK_BYTES);
-	memcpy(to + 64, writer->salt, SEAL_SALT_BYTES);
+	memcpy(to + KEY_OFFSET, writer->store->keys[0].check, SEAL_CHECK_BYTES);
+	memcpy(to + SALT_OFFSET, writer->salt, SEAL_SALT_BYTES);
 	sealer_mac(writer->sealer, to + MAC_OFFSET, to, MAC_OFFSET);
 }
 
@@ -54,35 +56,60 @@ static int header_check_version(struct object_reader *reader, const uint8_t *fro
 	return 0;
 }
 
+/* Whether the key made this header, apart from its key check if that is not the key's. */
+static int key_fits(struct object_reader *reader, const uint8_t *from, const struct store_key *key,
+		    bool *fits)
+{
+	uint8_t header[MAC_OFFSET], mac[SEAL_MAC_BYTES];
+
+	sealer_destroy(reader->sealer);
+	reader->sealer = sealer_create(key->job_key, from + SALT_OFFSET, reader->store->job,
+				       reader->name);
+	if (!reader->sealer)
+		return -ENOMEM;
+	memcpy(header, from, sizeof(header));
+	memcpy(header + KEY_OFFSET, key->check, SEAL_CHECK_BYTES);
+	sealer_mac(reader->sealer, mac, header, sizeof(header));
+	*fits = seal_equal(mac, from + MAC_OFFSET, SEAL_MAC_BYTES);
+	return 0;
+}
+
+static int key_unknown(struct object_reader *reader, const uint8_t *from, struct problem *problem)
+{
+	struct store *store = reader->store;
+	char sealed[17], own[17];
+
+	seal_key_name(sealed, from + KEY_OFFSET);
+	seal_key_name(own, store->keys[0].check);
+	return problem_set(problem, ENOKEY,
+			   "%s/%s was sealed with the cluster key %s, which this node has not (it seals with "
+			   "%s): give this node the key file (/etc/ckpt/key) of the node that wrote it",
+			   store->path, reader->name, sealed, own);
+}
+
+/*
+ * A key check that no key has may be a damaged one: if the MAC is right with the check of one of
+ * the keys, it is.
+ */
 static int header_check_key(struct object_reader *reader, const uint8_t *from,
 			    struct problem *problem)
 {
 	struct store *store = reader->store;
+	bool named = false, fits = false;
+	unsigned int i;
 
-	if (seal_equal(from + 48, store->key_check, SEAL_CHECK_BYTES))
+	for (i = 0; i < store->key_count && !fits && !named; i++) {
+		named = seal_equal(from + KEY_OFFSET, store->keys[i].check, SEAL_CHECK_BYTES);
+		if (key_fits(reader, from, &store->keys[i], &fits))
+			return problem_set(problem, ENOMEM, "no memory to read %s/%s", store->path,
+					   reader->name);
+	}
+	if (named && fits)
 		return 0;
-	return problem_set(problem, EBADMSG,
-			   "%s/%s was sealed with another cluster key than this node's, or its header "
-			   "is damaged: give this node the key file of the node that wrote it "
-			   "(key_file in ckptd.conf)",
-			   store->path, reader->name);
-}
-
-static int header_check_mac(struct object_reader *reader, const uint8_t *from,
-			    struct problem *problem)
-{
-	uint8_t mac[SEAL_MAC_BYTES];
-
-	reader->sealer = sealer_create(reader->store->job_key, from + 64, reader->store->job,
-				       reader->name);
-	if (!reader->sealer)
-		return problem_set(problem, ENOMEM, "no memory to read %s/%s", reader->store->path,
-				   reader->name);
-	sealer_mac(reader->sealer, mac, from, MAC_OFFSET);
-	if (!seal_equal(mac, from + MAC_OFFSET, SEAL_MAC_BYTES))
+	if (named || fits)
 		return header_damaged(reader, "its header is not what ckpt wrote for this job and name",
 				      problem);
-	return 0;
+	return key_unknown(reader, from, problem);
 }
 
 static int header_check_values(struct object_reader *reader, const uint8_t *from,
@@ -155,7 +182,7 @@ int object_create(struct object_writer *writer, struct store *store, const struc
 					  .length = OBJECT_HEADER_BYTES };
 	object_name(writer->name, id);
 	seal_random(writer->salt, sizeof(writer->salt));
-	writer->sealer = sealer_create(store->job_key, writer->salt, store->job, writer->name);
+	writer->sealer = sealer_create(store->keys[0].job_key, writer->salt, store->job, writer->name);
 	if (!writer->sealer)
 		return problem_set(problem, ENOMEM, "no memory to write %s/%s", store->path,
 				   writer->name);
@@ -176,7 +203,10 @@ int object_add(struct object_writer *writer, struct block_codec *codec,
 				   writer->name);
 	header->algorithm = seal_preferred();
 	block_pack(codec, header, plain, &stored);
-	block_seal(codec, writer->sealer, header, writer->length, writer->buffer);
+	err = block_seal(codec, writer->sealer, header, writer->length, writer->buffer);
+	if (err)
+		return problem_set(problem, -err, "cannot seal a block of %s/%s: libcrypto fails: %s",
+				   writer->store->path, writer->name, strerror(-err));
 	err = fault("store.write");
 	if (!err)
 		err = write_at(writer->fd, writer->buffer, stored, writer->length);
@@ -196,15 +226,26 @@ static int check_length(const struct object_writer *writer)
 	return (uint64_t)stat.st_size == writer->length ? 0 : -EIO;
 }
 
-int object_finish(struct object_writer *writer, uint32_t flags, struct problem *problem)
+/* With a whole page around it where that is known: a part of one would have to be read first. */
+static int header_write(struct object_writer *writer, uint32_t flags)
 {
 	uint8_t header[OBJECT_HEADER_BYTES];
-	const char *operation = "write the header of";
-	int err = fault("store.write"), fd;
+	int err = fault("store.write");
 
 	header_put(header, writer, flags);
-	if (!err)
-		err = write_at(writer->fd, header, sizeof(header), 0);
+	if (err)
+		return err;
+	if (!writer->head)
+		return write_at(writer->fd, header, sizeof(header), 0);
+	memcpy(writer->head, header, sizeof(header));
+	return write_at(writer->fd, writer->head, writer->head_bytes, 0);
+}
+
+int object_finish(struct object_writer *writer, uint32_t flags, struct problem *problem)
+{
+	const char *operation = "write the header of";
+	int err = header_write(writer, flags), fd;
+
 	if (!err) {
 		operation = "check the length of";
 		err = check_length(writer);
@@ -295,6 +336,7 @@ void object_discard(struct object_writer *writer)
 		unlinkat(writer->store->fd, writer->unfinished, 0);
 	sealer_destroy(writer->sealer);
 	free(writer->buffer);
+	free(writer->head);
 	*writer = (struct object_writer){ .fd = -1 };
 }
 
@@ -321,8 +363,6 @@ static int header_read(struct object_reader *reader, struct problem *problem)
 	err = header_check_version(reader, header, problem);
 	if (!err)
 		err = header_check_key(reader, header, problem);
-	if (!err)
-		err = header_check_mac(reader, header, problem);
 	return err ? err : header_check_values(reader, header, problem);
 }
 
@@ -371,14 +411,9 @@ void object_close(struct object_reader *reader)
 static int block_problem(struct object_reader *reader, int err, uint64_t offset,
 			 const char *reason, struct problem *problem)
 {
-	if (err == -ENOTSUP)
-		return problem_set(problem, ENOTSUP,
-				   "%s/%s is sealed with AES-256-GCM, and this node's CPU has no AES "
-				   "instructions: use a node with them", reader->store->path,
-				   reader->name);
-	if (err == -ENOMEM)
-		return problem_set(problem, ENOMEM, "no memory to read %s/%s", reader->store->path,
-				   reader->name);
+	if (err != -EBADMSG)
+		return problem_set(problem, -err, "cannot open a block of %s/%s: %s", reader->store->path,
+				   reader->name, strerror(-err));
 	return store_damaged(reader->store, problem, reader->name, "the block at %llu %s",
 			     (unsigned long long)offset, reason);
 }

@@ -11,17 +11,21 @@
  *   32  u32    flags: 1 final (manifests only)
  *   36  u32    zero
  *   40  u64    length of the object, with this header
- *   48  u8[16] key check: which cluster key (seal.h)
+ *   48  u8[16] key check: which of the cluster's keys (key.h, seal.h)
  *   64  u8[32] salt
  *   96  u8[32] MAC of bytes 0 to 95, job name and object name
  *  128  blocks
  *
  * An object is valid if and only if (1) magic, version and kind are known, flags are those of the
  * kind and the spare field is zero; (2) kind, term and number are those of its name; (3) the key
- * check is that of the cluster key; (4) the MAC is right; (5) the file has the length of the header;
- * (6) in manifests and terms, the blocks from 128 on follow each other without gaps, are valid, and
- * exactly the last is marked as last and ends at the length.  Of segments only the blocks that a
- * manifest refers to are looked at.
+ * check is that of a key of the cluster; (4) the MAC is right with it; (5) the file has the length of
+ * the header; (6) the blocks from 128 on follow each other without gaps, are valid, and the last ends
+ * at the length; (7) in manifests and terms exactly the last is marked as last, in segments none is.
+ *
+ * A restore looks at those blocks of segments only that its manifest refers to.
+ *
+ * A change of what is valid, here or in block.h and manifest_format.h, is a new version; what has an
+ * unknown one is refused by its number.
  */
 #ifndef CKPT_OBJECT_H
 #define CKPT_OBJECT_H
@@ -46,6 +50,8 @@ struct object_writer {
 	uint8_t salt[SEAL_SALT_BYTES];
 	struct sealer *sealer;
 	uint8_t *buffer; /* of object_add() */
+	uint8_t *head;   /* the first bytes, to be written again with the header in them; NULL: none */
+	uint32_t head_bytes;
 };
 
 /* Creates tmp.*; object_discard() what it made, always. */

@@ -16,6 +16,8 @@
 #include "log.h"
 #include "segment.h"
 
+#define SEGMENT_BYTES (16u << 20)
+
 /* ---- the store user's identity ---- */
 
 int store_enter(const struct store *store, struct identity *caller, struct problem *problem)
@@ -341,6 +343,17 @@ static int open_directory(struct store *store, const struct store_options *optio
 	return check_directory(store, problem);
 }
 
+static void keys_set(struct store *store, const struct keys *keys)
+{
+	unsigned int i;
+
+	for (i = 0; i < keys->count; i++) {
+		seal_job_key(store->keys[i].job_key, keys->list[i], store->job);
+		seal_check_value(store->keys[i].check, keys->list[i]);
+	}
+	store->key_count = keys->count;
+}
+
 static int store_set(struct store *store, const struct store_options *options, const char *job,
 		     struct problem *problem)
 {
@@ -349,17 +362,19 @@ static int store_set(struct store *store, const struct store_options *options, c
 	store->uid = options->uid;
 	store->gid = options->gid;
 	store->buffer_bytes = options->buffer_bytes;
+	store->segment_bytes = SEGMENT_BYTES;
 	store->job = strdup(job);
 	if (!store->job || asprintf(&store->path, "%s/%s", options->directory, job) < 0)
 		return problem_set(problem, ENOMEM, "no memory to open the store of job %s", job);
 	err = compression_parse(&store->compression, options->compress, problem);
 	if (err)
 		return err;
-	if (seal_init())
-		return problem_set(problem, EIO, "libsodium does not start");
-	seal_job_key(store->job_key, options->cluster_key, job);
-	seal_check_value(store->key_check, options->cluster_key);
-	return 0;
+	err = seal_init(problem);
+	if (!err)
+		err = seal_parse(&store->algorithm, options->seal, problem);
+	if (!err)
+		keys_set(store, options->keys);
+	return err;
 }
 
 int store_open(struct store **opened, const struct store_options *options, const char *job,
@@ -401,10 +416,26 @@ void store_close(struct store *store)
 	if (store->fd >= 0)
 		close(store->fd);
 	pthread_mutex_destroy(&store->lock);
-	seal_wipe(store->job_key, sizeof(store->job_key));
+	seal_wipe(store->keys, sizeof(store->keys));
 	free(store->path);
 	free(store->job);
 	free(store);
+}
+
+size_t store_segment_bytes(const struct store *store)
+{
+	return store->segment_bytes;
+}
+
+void store_describe_writes(const struct store *store, char text[128])
+{
+	int err = __atomic_load_n(&store->direct_err, __ATOMIC_RELAXED);
+
+	text[0] = '\0';
+	if (err)
+		snprintf(text, 128, "through the page cache: no O_DIRECT (%.60s)", strerror(-err));
+	else if (__atomic_load_n(&store->direct_written, __ATOMIC_RELAXED))
+		snprintf(text, 128, "direct (O_DIRECT)");
 }
 
 int store_free_bytes(struct store *store, uint64_t *bytes)

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "key.h"
 #include "problem.h"
 
 struct store;
@@ -22,8 +23,9 @@ struct store_options {
 	bool known;                     /* so must the job's directory in it; else it is made */
 	uid_t uid;                      /* store_user's */
 	gid_t gid;
-	const uint8_t *cluster_key;     /* 32 bytes, /etc/ckpt/key */
+	const struct keys *keys;        /* the cluster's; copied */
 	const char *compress;           /* "none", "lz4", "zstd", "zstd:LEVEL" */
+	const char *seal;               /* "auto", "none" */
 	size_t buffer_bytes;            /* bound of all buffers of this job's stream */
 };
 
@@ -34,6 +36,10 @@ struct store_options {
 int store_open(struct store **store, const struct store_options *options, const char *job,
 	       struct problem *problem);
 void store_close(struct store *store);
+/* Segments of epochs are not divided into shorter ones than this. */
+size_t store_segment_bytes(const struct store *store);
+/* How segments are written, for people; "": none was yet. */
+void store_describe_writes(const struct store *store, char text[128]);
 /* Free bytes for store_user, for status and forecasts. */
 int store_free_bytes(struct store *store, uint64_t *bytes);
 
@@ -79,6 +85,8 @@ int store_list_checkpoints(struct store *store, char ***names, size_t *count,
 struct pagemap;
 int store_clean(struct store *store, const struct term *own, unsigned int keep,
 		const struct pagemap *live, uint64_t *bytes_used, struct problem *problem);
+/* Whether cleaning may find anything that it did not find the last time. */
+bool store_is_dirty(struct store *store);
 /*
  * The job has ended: manifests first, then segments, terms and the directory. -ESTALE: it has another
  * owner by now, and nothing is removed.

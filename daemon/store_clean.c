@@ -108,14 +108,67 @@ static int keep_live(struct cleaning *cleaning, const struct pagemap *live)
 	return err;
 }
 
+static uint64_t object_bytes(struct cleaning *cleaning, const struct object_id *id)
+{
+	char name[OBJECT_NAME_MAX];
+	struct stat stat;
+
+	object_name(name, id);
+	if (fstatat(cleaning->store->fd, name, &stat, AT_SYMLINK_NOFOLLOW))
+		return 0;
+	return stat.st_size;
+}
+
+static void sort_segments(struct cleaning *cleaning)
+{
+	if (cleaning->segments.count)
+		qsort(cleaning->segments.ids, cleaning->segments.count, sizeof(struct object_id),
+		      object_compare);
+}
+
+static bool segment_kept(const struct cleaning *cleaning, const struct object_id *id)
+{
+	return cleaning->segments.count &&
+	       bsearch(id, cleaning->segments.ids, cleaning->segments.count, sizeof(*id),
+		       object_compare);
+}
+
+/* Those that are to be kept so far are those of checkpoints. */
+static void pin_known(struct cleaning *cleaning)
+{
+	struct segment *segment;
+
+	sort_segments(cleaning);
+	pthread_mutex_lock(&cleaning->store->lock);
+	for (segment = cleaning->store->segments; segment; segment = segment->next)
+		segment->pinned = segment_kept(cleaning, &(struct object_id){
+			.kind = OBJECT_SEGMENT, .term = segment->term, .number = segment->number });
+	pthread_mutex_unlock(&cleaning->store->lock);
+}
+
+/* What a restore brought is measured here, once. */
+static void measure(struct cleaning *cleaning, struct segment *segment)
+{
+	struct object_id id = { .kind = OBJECT_SEGMENT, .term = segment->term,
+				.number = segment->number };
+
+	if (segment->measured || segment->state != SEGMENT_COMMITTED)
+		return;
+	segment->bytes = object_bytes(cleaning, &id);
+	segment->measured = true;
+}
+
 static int keep_known(struct cleaning *cleaning)
 {
-	const struct segment *segment;
+	struct segment *segment;
 	int err = 0;
 
 	pthread_mutex_lock(&cleaning->store->lock);
-	for (segment = cleaning->store->segments; segment && !err; segment = segment->next)
+	cleaning->store->segments_dropped = false;
+	for (segment = cleaning->store->segments; segment && !err; segment = segment->next) {
 		err = keep_segment(cleaning, segment->term, segment->number);
+		measure(cleaning, segment);
+	}
 	pthread_mutex_unlock(&cleaning->store->lock);
 	return err;
 }
@@ -130,13 +183,6 @@ static bool manifest_kept(const struct cleaning *cleaning, const struct object_i
 		if (!object_compare(id, &cleaning->manifests.ids[i]))
 			return true;
 	return false;
-}
-
-static bool segment_kept(const struct cleaning *cleaning, const struct object_id *id)
-{
-	return cleaning->segments.count &&
-	       bsearch(id, cleaning->segments.ids, cleaning->segments.count, sizeof(*id),
-		       object_compare);
 }
 
 static bool unfinished_kept(const struct cleaning *cleaning, const struct object_id *id)
@@ -169,17 +215,6 @@ static bool kept(const struct cleaning *cleaning, const struct object_id *id)
 		return unfinished_kept(cleaning, id);
 	}
 	return true;
-}
-
-static uint64_t object_bytes(struct cleaning *cleaning, const struct object_id *id)
-{
-	char name[OBJECT_NAME_MAX];
-	struct stat stat;
-
-	object_name(name, id);
-	if (fstatat(cleaning->store->fd, name, &stat, AT_SYMLINK_NOFOLLOW))
-		return 0;
-	return stat.st_size;
 }
 
 static int clean_kind(struct cleaning *cleaning, enum object_kind kind)
@@ -224,9 +259,7 @@ static int clean(struct cleaning *cleaning)
 	size_t i;
 	int err = 0;
 
-	if (cleaning->segments.count)
-		qsort(cleaning->segments.ids, cleaning->segments.count, sizeof(struct object_id),
-		      object_compare);
+	sort_segments(cleaning);
 	for (i = 0; i < sizeof(order) / sizeof(*order) && !err; i++) {
 		err = store_check_term(cleaning->store, cleaning->own, cleaning->problem);
 		if (!err)
@@ -251,6 +284,8 @@ int store_clean(struct store *store, const struct term *own, unsigned int keep,
 	if (!err)
 		err = keep_manifests(&cleaning, keep ? keep : 1);
 	if (!err)
+		pin_known(&cleaning);
+	if (!err)
 		err = keep_live(&cleaning, live);
 	if (!err)
 		err = keep_known(&cleaning);
@@ -262,6 +297,16 @@ int store_clean(struct store *store, const struct term *own, unsigned int keep,
 	free(cleaning.manifests.ids);
 	free(cleaning.segments.ids);
 	return err;
+}
+
+bool store_is_dirty(struct store *store)
+{
+	bool dirty;
+
+	pthread_mutex_lock(&store->lock);
+	dirty = store->segments_dropped;
+	pthread_mutex_unlock(&store->lock);
+	return dirty;
 }
 
 /* ---- the end of a job ---- */

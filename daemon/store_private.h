@@ -32,19 +32,31 @@ struct object_id {
 	uint64_t instance; /* of unfinished objects: the process that writes it */
 };
 
+/* A cluster key as this job has it. */
+struct store_key {
+	uint8_t job_key[SEAL_KEY_BYTES];
+	uint8_t check[SEAL_CHECK_BYTES];
+};
+
 struct store {
 	char *path; /* the job's directory */
 	char *job;
 	int fd; /* of the directory */
 	uid_t uid;
 	gid_t gid;
-	uint8_t job_key[SEAL_KEY_BYTES];
-	uint8_t key_check[SEAL_CHECK_BYTES];
+	struct store_key keys[KEYS_MAX]; /* the first seals */
+	unsigned int key_count;
+	enum seal_algorithm algorithm; /* of blocks of pages and files */
 	struct compression compression;
 	size_t buffer_bytes;
+	size_t segment_bytes;
+	int direct_err;      /* why there are no direct writes, once that is known; atomic */
+	bool direct_written; /* atomic */
 
 	pthread_mutex_t lock; /* of what follows */
+	size_t buffer_bytes_used; /* by the packers that there are */
 	struct segment *segments;
+	bool segments_dropped;  /* one is not known any more, since the last cleaning */
 	uint64_t numbered_term; /* next_number is a number of this term */
 	uint64_t next_number;
 };

@@ -54,9 +54,9 @@ static struct problem problem;
 /* ---- the place ---- */
 
 static char directory[64];
-static uint8_t cluster_key[32] = { 1, 2, 3 };
-static struct store_options options = { .directory = directory, .cluster_key = cluster_key,
-					.compress = "zstd:1", .buffer_bytes = 8 << 20 };
+static struct keys keys = { .count = 1, .list = { { 1, 2, 3 } } };
+static struct store_options options = { .directory = directory, .keys = &keys,
+					.compress = "zstd:1", .seal = "auto", .buffer_bytes = 8 << 20 };
 
 static inline int remove_entry(const char *path, const struct stat *stat, int flag,
 			       struct FTW *ftw)
@@ -78,7 +78,8 @@ static inline int directory_create(void **state)
 	options.gid = getegid();
 	options.compress = "zstd:1";
 	options.buffer_bytes = 8 << 20;
-	cluster_key[0] = 1;
+	options.seal = "auto";
+	keys = (struct keys){ .count = 1, .list = { { 1, 2, 3 } } };
 	log_set_level(LOG_ERR);
 	fault_arm(NULL);
 	return mkdtemp(directory) ? 0 : -1;

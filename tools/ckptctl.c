@@ -14,6 +14,7 @@ static const struct {
 	{ "status", command_status, "show the jobs on this node" },
 	{ "checkpoint", command_checkpoint, "take a checkpoint of a job now" },
 	{ "drain", command_drain, "save and end all jobs, as before an interruption" },
+	{ "key", command_key, "make or change the cluster's keys" },
 	{ "doctor", command_doctor, "say whether this node can protect jobs, and what is missing" },
 };
 

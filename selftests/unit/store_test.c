@@ -439,9 +439,9 @@ static void test_clean_wrong_key(void **state)
 	commit(store, &own, 1, name);
 	commit(store, &own, 2, name);
 	store_close(store);
-	cluster_key[0] = 5;
+	keys.list[0][0] = 5;
 	store = open_store();
-	assert_err(store_clean(store, &own, 1, NULL, NULL, &problem), EBADMSG);
+	assert_err(store_clean(store, &own, 1, NULL, NULL, &problem), ENOKEY);
 	assert_int_equal(count_objects("manifest-"), 2);
 	assert_int_equal(count_objects("seg-"), 2);
 	store_close(store);
