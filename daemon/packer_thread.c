@@ -353,15 +353,13 @@ static int read_step(struct packer_thread *thread, const struct batch *batch, st
 		return problem_set(problem, -got, "cannot read the memory of process %d: %s",
 				   source->pid, strerror(-got));
 	buffer->used = BLOCK_PLAIN_BYTES;
-	if (got)
+	if (!got)
+		/* Unmapped since it was reported: held no longer, whatever was held. */
+		space_forget(source->space, addresses[0], addresses[0] + PAGE_BYTES);
+	else
 		err = pages_take(thread, source, addresses, got, problem);
-	place_move(batch, place, got);
-	if (err || (unsigned int)got == pages)
-		return err;
-	/* Unmapped since it was reported: held no longer, whatever was held. */
-	space_forget(source->space, addresses[got], addresses[got] + PAGE_BYTES);
-	place_move(batch, place, 1);
-	return 0;
+	place_move(batch, place, got ? got : 1);
+	return err;
 }
 
 static void batch_read(struct packer_thread *thread, const struct batch *batch)

@@ -582,6 +582,9 @@ static void *writer(void *arg)
 	}
 	direct_begin(stream);
 	write_with_ring(stream);
+	/* With the ring it would go some time later, and what holds a file holds its space and its mount. */
+	if (stream->fixed_file)
+		io_uring_unregister_files(&stream->ring);
 	io_uring_queue_exit(&stream->ring);
 	return NULL;
 }
