@@ -26,8 +26,9 @@ struct block_codec {
 	ZSTD_DCtx *unzstd;
 	const uint8_t *packed; /* what block_seal() seals: scratch or the caller's plain */
 	uint32_t packed_length;
+	uint32_t content_max;
 	uint32_t scratch_used; /* at most, ever */
-	uint8_t scratch[BLOCK_PLAIN_BYTES];
+	uint8_t scratch[];     /* content_max, and the hashes */
 };
 
 int compression_parse(struct compression *compression, const char *text, struct problem *problem)
@@ -51,14 +52,20 @@ int compression_parse(struct compression *compression, const char *text, struct 
 	return 0;
 }
 
-struct block_codec *block_codec_create(struct compression compression)
+static uint32_t plain_bytes(uint32_t content_max)
 {
-	struct block_codec *codec = malloc(sizeof(*codec));
+	return content_max + content_max / PAGE_BYTES * BLOCK_HASH_BYTES;
+}
+
+struct block_codec *block_codec_create(struct compression compression, uint32_t content_max)
+{
+	struct block_codec *codec = malloc(sizeof(*codec) + plain_bytes(content_max));
 
 	if (!codec)
 		return NULL;
-	memset(codec, 0, offsetof(struct block_codec, scratch));
+	memset(codec, 0, sizeof(*codec));
 	codec->compression = compression;
+	codec->content_max = content_max;
 	if (compression.method != COMPRESSION_ZSTD)
 		return codec;
 	codec->zstd = ZSTD_createCCtx();
@@ -80,12 +87,17 @@ void block_codec_destroy(struct block_codec *codec)
 
 size_t block_codec_bytes(struct compression compression)
 {
-	size_t bytes = sizeof(struct block_codec);
+	size_t bytes = sizeof(struct block_codec) + plain_bytes(BLOCK_CONTENT_MAX);
 
 	if (compression.method == COMPRESSION_ZSTD)
 		bytes += ZSTD_estimateCCtxSize_usingCParams(
 			ZSTD_getCParams(compression.level, BLOCK_CONTENT_MAX, 0));
 	return bytes;
+}
+
+uint32_t block_stored_max(const struct block_codec *codec)
+{
+	return BLOCK_HEADER_BYTES + plain_bytes(codec->content_max) + SEAL_TAG_BYTES;
 }
 
 static void scratch_use(struct block_codec *codec, uint32_t length)
@@ -262,6 +274,9 @@ int block_open(struct block_codec *codec, const struct sealer *sealer, uint64_t 
 		return err;
 	*reason = "has another length than its place";
 	if (block_stored(header) != length)
+		return -EBADMSG;
+	*reason = "has more content than belongs there";
+	if (header->content_length > codec->content_max)
 		return -EBADMSG;
 	scratch_use(codec, header->sealed_length - SEAL_TAG_BYTES);
 	*reason = "does not open with the job's key";

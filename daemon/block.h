@@ -64,12 +64,17 @@ struct compression {
 int compression_parse(struct compression *compression, const char *text,
 		      struct problem *problem);
 
-/* What one thread needs to pack or unpack blocks. */
+/*
+ * What one thread needs to pack or unpack blocks of up to that much content; larger ones are taken for
+ * damaged.  plain, wherever it is asked for, has room for that and for the hashes of its pages.
+ */
 struct block_codec;
-struct block_codec *block_codec_create(struct compression compression);
+struct block_codec *block_codec_create(struct compression compression, uint32_t content_max);
 void block_codec_destroy(struct block_codec *codec);
-/* Memory of one that packs. */
+/* Memory of one that packs the largest blocks. */
 size_t block_codec_bytes(struct compression compression);
+/* Bytes of the largest block, stored. */
+uint32_t block_stored_max(const struct block_codec *codec);
 
 struct block_header {
 	enum block_kind kind;
@@ -82,8 +87,8 @@ struct block_header {
 };
 
 /*
- * plain (BLOCK_PLAIN_BYTES long) has the content, and the hashes right after it.  Packing keeps the
- * result in the codec; *stored is the length that block_seal() will write.
+ * plain has the content, and the hashes right after it.  Packing keeps the result in the codec;
+ * *stored is the length that block_seal() will write.
  */
 void block_pack(struct block_codec *codec, struct block_header *header, uint8_t *plain,
 		uint32_t *stored);

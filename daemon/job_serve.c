@@ -496,7 +496,7 @@ static int retire(struct job *job, struct problem *problem)
 		return problem_set(problem, ENOENT, "its class is not configured any more");
 	/* A job that was never taken up again. */
 	if (!job->reader.store)
-		ret = job_open_store(job, true, problem);
+		ret = job_open_store(job, STORE_KNOWN, problem);
 	return ret ? ret : store_retire(job->reader.store, &job->reader.term, problem);
 }
 

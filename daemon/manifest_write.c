@@ -354,7 +354,7 @@ static int body_write(struct body *body, struct store *store, const struct objec
 {
 	int err;
 
-	body->codec = block_codec_create(store->compression);
+	body->codec = block_codec_create(store->compression, BLOCK_CONTENT_MAX);
 	body->plain = malloc(BLOCK_PLAIN_BYTES);
 	if (!body->codec || !body->plain)
 		return problem_set(body->problem, ENOMEM, "no memory to write a manifest");
@@ -388,7 +388,7 @@ int manifest_commit(struct store *store, const struct term *own, const struct ma
 				.number = manifest->sequence };
 	struct problem unheard;
 	struct segment_table table = { 0 };
-	struct body body = { .object.fd = -1, .problem = problem ? problem : &unheard };
+	struct body body = { .object.put.fd = -1, .problem = problem ? problem : &unheard };
 	int err = manifest_check(own, manifest, problem);
 
 	if (!err)

@@ -44,8 +44,8 @@ struct object_writer {
 	struct store *store;
 	struct object_id id;
 	char name[OBJECT_NAME_MAX];
-	char unfinished[OBJECT_NAME_MAX];
-	int fd;
+	struct backend_put put;
+	bool begun;      /* put is to be ended */
 	uint64_t length; /* written so far; the next block's offset for object_add() */
 	uint8_t salt[SEAL_SALT_BYTES];
 	struct sealer *sealer;
@@ -54,19 +54,20 @@ struct object_writer {
 	uint32_t head_bytes;
 };
 
-/* Creates tmp.*; object_discard() what it made, always. */
+/* object_discard() what it made, always. */
 int object_create(struct object_writer *writer, struct store *store, const struct object_id *id,
 		  struct problem *problem);
 /* Packs, seals and writes one block after the last. plain: see block_pack(). */
 int object_add(struct object_writer *writer, struct block_codec *codec,
 	       struct block_header *header, uint8_t *plain, struct problem *problem);
-/* Header, check of the length, fsync, close. */
+/* Bytes that the caller has sealed, at their offset.  With put.fd >= 0 it may also write them there. */
+int object_write(struct object_writer *writer, const void *data, size_t length, uint64_t offset);
+/* The header, and all is made durable; nobody sees it yet. */
 int object_finish(struct object_writer *writer, uint32_t flags, struct problem *problem);
-/* Gives it its name, durably. -EEXIST: the name is taken. On any failure the name is not ours. */
+/* Gives it its name, durably. -EEXIST: the name is taken. After another error it may have it or not. */
 int object_publish(struct object_writer *writer, struct problem *problem);
-/* Frees the writer's and removes tmp.* if it still exists. */
+/* Frees the writer's, and what is not published goes. */
 void object_discard(struct object_writer *writer);
-int write_at(int fd, const void *data, size_t length, uint64_t offset);
 
 /* ---- reading ---- */
 
@@ -74,10 +75,10 @@ struct object_reader {
 	struct store *store;
 	struct object_id id;
 	char name[OBJECT_NAME_MAX];
-	int fd;
+	struct backend_object object;
+	bool open;
 	uint32_t flags;
-	uint64_t length;
-	int64_t modified_ns;
+	const struct store_key *key; /* that it is sealed with */
 	struct sealer *sealer;
 };
 
@@ -85,7 +86,7 @@ struct object_reader {
 int object_open(struct object_reader *reader, struct store *store, const struct object_id *id,
 		struct problem *problem);
 void object_close(struct object_reader *reader);
-/* Reads the block at offset with the stored length into plain; buffer has BLOCK_STORED_MAX bytes. */
+/* Reads the block at offset with the stored length into plain; buffer has block_stored_max(codec). */
 int object_read(struct object_reader *reader, struct block_codec *codec, uint64_t offset,
 		uint32_t stored, uint8_t *buffer, struct block_header *header, uint8_t *plain,
 		struct problem *problem);
@@ -93,5 +94,8 @@ int object_read(struct object_reader *reader, struct block_codec *codec, uint64_
 int object_read_next(struct object_reader *reader, struct block_codec *codec, uint64_t offset,
 		     uint32_t *stored, uint8_t *buffer, struct block_header *header,
 		     uint8_t *plain, struct problem *problem);
+
+/* What will be read soon. */
+void object_announce(struct object_reader *reader, uint64_t offset, uint64_t length);
 
 #endif

@@ -66,7 +66,7 @@ int packer_create(struct packer **created, struct store *store, const struct ter
 	packer->store = store;
 	packer->map = map;
 	packer->id = (struct object_id){ .kind = OBJECT_SEGMENT, .term = term->number };
-	packer->writer.fd = -1;
+	packer->writer.put.fd = -1;
 	packer->batches_end = &packer->batches;
 	packer->sent_end = &packer->sent;
 	pthread_mutex_init(&packer->begin_lock, NULL);
@@ -545,7 +545,7 @@ static void packer_free(struct packer *packer)
 	if (packer->stream)
 		stream_destroy(packer->stream);
 	if (store_enter(packer->store, &caller, NULL))
-		packer->writer.unfinished[0] = 0;
+		packer->writer.begun = false;
 	object_discard(&packer->writer);
 	batches_free(packer);
 	buffers_free(packer->sent);

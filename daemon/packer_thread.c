@@ -478,7 +478,7 @@ static void *thread_main(void *arg)
 	struct work work;
 
 	pthread_setname_np(pthread_self(), "ckpt-pack");
-	thread->codec = block_codec_create(packer->store->compression);
+	thread->codec = block_codec_create(packer->store->compression, BLOCK_CONTENT_MAX);
 	thread->buffer = block_buffer_create();
 	if (!thread->codec || !thread->buffer)
 		packer_fail(packer, -ENOMEM, &no_memory);

@@ -23,6 +23,8 @@ enum command {
 
 #define MAX_PAGES (1ull << 40)
 #define CHUNK_PAGES 256u
+/* As much is read before it is known that it can be. */
+#define READ_BYTES (64u << 20)
 
 struct message {
 	uint32_t command;
@@ -176,19 +178,20 @@ static int take_unchanged(struct server *server, struct space *space, const stru
 {
 	struct task *task = tasks_find_inner(&server->reader->tasks, (pid_t)message->id);
 	struct packer_source source = { .space = space };
-	uint64_t at = message->address, end = at + message->pages * PAGE_BYTES, to;
-	int ret;
+	uint64_t at = message->address, end = at + message->pages * PAGE_BYTES, part, to;
+	int ret = 0;
 
-	if (!next_missing(space, &at, end, &to))
-		return 0;
-	if (message->kind != SPACE_TASK || !task)
-		return problem_set(server->problem, ENOENT, "criu names pages at %#lx of process "
-				   "%lu that nobody holds", at, message->id);
-	source.pid = task->pid;
-	ret = read_missing(server, &source, at, end);
-	if (ret == 0 && next_missing(space, &at, end, &to))
-		ret = problem_set(server->problem, EFAULT, "the page at %#lx of process %d cannot be "
-				  "read", at, task->pid);
+	for (; ret == 0 && next_missing(space, &at, end, &to); at = part) {
+		if (message->kind != SPACE_TASK || !task)
+			return problem_set(server->problem, ENOENT, "criu names pages at %#lx of process "
+					   "%lu that nobody holds", at, message->id);
+		source.pid = task->pid;
+		part = end - at < READ_BYTES ? end : at + READ_BYTES;
+		ret = read_missing(server, &source, at, part);
+		if (ret == 0 && next_missing(space, &at, part, &to))
+			ret = problem_set(server->problem, EFAULT, "the page at %#lx of process %d cannot "
+					  "be read", at, task->pid);
+	}
 	return ret;
 }
 

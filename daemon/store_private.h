@@ -6,13 +6,13 @@
 #include <pthread.h>
 #include <stddef.h>
 
+#include "backend.h"
 #include "block.h"
 #include "identity.h"
 #include "seal.h"
 #include "store.h"
 
 #define JOB_NAME_MAX 128
-#define OBJECT_NAME_MAX 64
 
 enum object_kind {
 	OBJECT_TERM = 1,
@@ -39,9 +39,9 @@ struct store_key {
 };
 
 struct store {
-	char *path; /* the job's directory */
+	char *path; /* the place of the job's objects */
 	char *job;
-	int fd; /* of the directory */
+	struct backend *backend;
 	uid_t uid;
 	gid_t gid;
 	struct store_key keys[KEYS_MAX]; /* the first seals */
@@ -50,6 +50,7 @@ struct store {
 	struct compression compression;
 	size_t buffer_bytes;
 	size_t segment_bytes;
+	uint64_t pages_max;
 	int direct_err;      /* why there are no direct writes, once that is known; atomic */
 	bool direct_written; /* atomic */
 
@@ -85,6 +86,8 @@ struct object_list {
 };
 int store_list(struct store *store, struct object_list *list, struct problem *problem);
 uint64_t list_newest_term(const struct object_list *list);
+/* Whether the object of the term is as it should be. -ENOENT: it is not there. */
+int store_verify_term(struct store *store, uint64_t number, struct problem *problem);
 /* -ESTALE: the job has another owner. -ENOENT: it has none, own is gone from the store. */
 int store_check_term(struct store *store, uint64_t own, struct problem *problem);
 /*
@@ -93,9 +96,12 @@ int store_check_term(struct store *store, uint64_t own, struct problem *problem)
  */
 int store_chain(struct store *store, const struct object_list *list, struct object_list *chain,
 		struct problem *problem);
-int store_sync_directory(struct store *store, struct problem *problem);
 /* 0 too when it did not exist. */
 int store_remove(struct store *store, const struct object_id *id, struct problem *problem);
+int store_stat(struct store *store, const struct object_id *id, struct backend_stat *stat,
+	       struct problem *problem);
+/* A name that nothing has, for what this process puts in the term. */
+void store_unfinished_name(char name[OBJECT_NAME_MAX], uint64_t term);
 /* A number that no segment of the term has. */
 int store_next_number(struct store *store, uint64_t term, uint64_t *number,
 		      struct problem *problem);

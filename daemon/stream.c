@@ -236,6 +236,8 @@ static void head_keep(struct stream *stream, uint64_t length)
 	struct object_writer *object = stream->writer;
 	uint32_t bytes = length < ALIGNMENT ? length : ALIGNMENT;
 
+	if (object->put.fd < 0)
+		return; /* the header's place is written once */
 	object->head = malloc(ALIGNMENT);
 	if (!object->head)
 		return; /* then only the header itself is written, over what is there */
@@ -296,7 +298,7 @@ static void log_once(bool *logged, const char *text, int err)
 
 static int file_set_direct(struct stream *stream, bool direct)
 {
-	int fd = stream->writer->fd, flags = fcntl(fd, F_GETFL);
+	int fd = stream->writer->put.fd, flags = fcntl(fd, F_GETFL);
 
 	if (flags < 0 || fcntl(fd, F_SETFL, direct ? flags | O_DIRECT : flags & ~O_DIRECT))
 		return -errno;
@@ -343,7 +345,7 @@ static void extend(struct stream *stream, uint64_t to)
 		return;
 	to += EXTEND_BYTES;
 	/* If not, the writes extend it, and say what is wrong if something is. */
-	stream->extended = ftruncate(stream->writer->fd, to) ? UINT64_MAX : to;
+	stream->extended = ftruncate(stream->writer->put.fd, to) ? UINT64_MAX : to;
 }
 
 /* ---- the writer ---- */
@@ -361,11 +363,11 @@ static bool finished(struct stream *stream)
 /* Keeps what is written but not yet on storage bounded, and out of the page cache after that. */
 static int write_behind(struct stream *stream, uint32_t bytes)
 {
-	int fd = stream->writer->fd;
+	int fd = stream->writer->put.fd;
 	uint64_t old;
 
 	stream->completed += bytes;
-	if (stream->direct || stream->completed < (stream->spans + 1) * SPAN_BYTES)
+	if (fd < 0 || stream->direct || stream->completed < (stream->spans + 1) * SPAN_BYTES)
 		return 0;
 	sync_file_range(fd, stream->spans++ * SPAN_BYTES, SPAN_BYTES, SYNC_FILE_RANGE_WRITE);
 	if (stream->spans <= SPANS_DIRTY)
@@ -396,6 +398,14 @@ static void wait_for_wake(struct stream *stream)
 		log_err("cannot wait for blocks of %s: %s", stream->writer->name, strerror(errno));
 }
 
+/* But for the header's place, which object_finish() writes. */
+static int write_part(struct stream *stream, const uint8_t *data, uint32_t bytes, uint64_t offset)
+{
+	uint32_t header = offset ? 0 : OBJECT_HEADER_BYTES;
+
+	return object_write(stream->writer, data + header, bytes - header, offset + header);
+}
+
 static void write_plainly(struct stream *stream)
 {
 	struct chunk *chunk;
@@ -407,8 +417,7 @@ static void write_plainly(struct stream *stream)
 			begin = now_us();
 			err = failed(stream) ? 0 : fault("packer.write");
 			if (!err && !failed(stream))
-				err = write_at(stream->writer->fd, chunk->memory, chunk->bytes,
-					       chunk->offset);
+				err = write_part(stream, chunk->memory, chunk->bytes, chunk->offset);
 			stream->busy_us += now_us() - begin;
 			written(stream, chunk, err);
 		}
@@ -441,7 +450,7 @@ static uint32_t next_length(struct stream *stream, const struct chunk *chunk)
 /* The ring has room for a request of each chunk and for the wake-up. */
 static void ring_write(struct stream *stream, struct chunk *chunk)
 {
-	int err = fault("packer.write"), fd = stream->fixed_file ? 0 : stream->writer->fd;
+	int err = fault("packer.write"), fd = stream->fixed_file ? 0 : stream->writer->put.fd;
 	uint8_t *at = chunk->memory + chunk->written;
 	uint64_t offset = chunk->offset + chunk->written;
 	struct io_uring_sqe *sqe;
@@ -548,7 +557,7 @@ static void ring_register(struct stream *stream)
 {
 	struct iovec window = { stream->window, stream->window_bytes };
 
-	stream->fixed_file = !io_uring_register_files(&stream->ring, &stream->writer->fd, 1);
+	stream->fixed_file = !io_uring_register_files(&stream->ring, &stream->writer->put.fd, 1);
 	stream->fixed_window = !io_uring_register_buffers(&stream->ring, &window, 1);
 }
 
@@ -576,7 +585,7 @@ static void *writer(void *arg)
 	pthread_setname_np(pthread_self(), "ckpt-write");
 	if (err)
 		fail(stream, err, "become store_user to write");
-	if (ring_open(stream)) {
+	if (stream->writer->put.fd < 0 || ring_open(stream)) {
 		write_plainly(stream);
 		return NULL;
 	}
@@ -717,10 +726,10 @@ static int rest_write(struct stream *stream, const struct rest *rest)
 	if (!err && rest->bytes > rest->sent)
 		err = fault("packer.write");
 	if (!err && rest->bytes > rest->sent)
-		err = write_at(stream->writer->fd, rest->chunk->memory + rest->sent,
-			       rest->bytes - rest->sent, rest->offset + rest->sent);
+		err = write_part(stream, rest->chunk->memory + rest->sent, rest->bytes - rest->sent,
+				 rest->offset + rest->sent);
 	if (!err && stream->extended)
-		err = try_call("packer.truncate", ftruncate(stream->writer->fd, stream->end));
+		err = try_call("packer.truncate", ftruncate(stream->writer->put.fd, stream->end));
 	return err;
 }
 

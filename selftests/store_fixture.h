@@ -27,6 +27,7 @@
 #include "faults.h"
 #include "log.h"
 #include "manifest.h"
+#include "memory_backend.h"
 #include "packer.h"
 #include "pagemap.h"
 #include "store.h"
@@ -93,19 +94,40 @@ static inline int directory_remove(void **state)
 	return 0;
 }
 
+/* A server in memory is used instead of the directory where a test says so. */
+static struct memory_server memory_server;
+static bool in_memory;
+
 static inline struct store *open_store(void)
 {
 	struct store *store;
 
+	options.backend = in_memory ? memory_backend(&memory_server) : NULL;
 	assert_ok(store_open(&store, &options, JOB, &problem));
 	return store;
+}
+
+static inline int memory_create(void **state)
+{
+	int err = directory_create(state);
+
+	memory_server_init(&memory_server);
+	in_memory = true;
+	return err;
+}
+
+static inline int memory_clear(void **state)
+{
+	memory_server_clear(&memory_server);
+	in_memory = false;
+	return directory_remove(state);
 }
 
 static inline const char *object_path(const char *name)
 {
 	static char path[400];
 
-	snprintf(path, sizeof(path), "%s/%s/%s", directory, JOB, name);
+	snprintf(path, sizeof(path), "%s/%s/%.100s", directory, JOB, name);
 	return path;
 }
 
@@ -308,6 +330,8 @@ static inline int model_check(const struct model *model, struct store *store,
 	return err ? err : model_check_file(model, store, manifest);
 }
 
+static const char *model_meta = "{}";
+
 /* One checkpoint: pages that changed, the file, the manifest. */
 static inline int model_commit(const struct model *last, const struct model *next,
 			       struct store *store, const struct term *own, struct pagemap *map,
@@ -315,7 +339,7 @@ static inline int model_commit(const struct model *last, const struct model *nex
 {
 	struct packed_file *file = NULL;
 	struct packer *packer;
-	struct manifest manifest = { .term = own->number, .sequence = sequence, .meta = "{}",
+	struct manifest manifest = { .term = own->number, .sequence = sequence, .meta = (char *)model_meta,
 				     .map = map, .files = &file, .file_count = 1 };
 	int err = packer_create(&packer, store, own, map, &problem);
 
