@@ -16,8 +16,9 @@
  * alignment and there is nothing between them.  What is left when the object ends, less than a chunk,
  * is written through the page cache; so is a small object, without a thread or a ring.
  *
- * One thread with one io_uring writes, or, where the backend has no file, calls of the backend: whatever the number of rings, writes to one file go through
+ * One thread with one io_uring writes: whatever the number of rings, writes to one file go through
  * that inode's lock (README, "ckptbench stream").  The window and the file are registered with it.
+ * Where there is no io_uring, or the backend has no file, that thread writes by calls of the backend.
  *
  * The first failure stops the stream for good.
  */
