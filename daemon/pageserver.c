@@ -23,7 +23,7 @@ enum command {
 
 #define MAX_PAGES (1ull << 40)
 #define CHUNK_PAGES 256u
-/* As much is read before it is known that it can be. */
+/* As much is looked for, and read, before it is known that it can be. */
 #define READ_BYTES (64u << 20)
 
 struct message {
@@ -181,12 +181,14 @@ static int take_unchanged(struct server *server, struct space *space, const stru
 	uint64_t at = message->address, end = at + message->pages * PAGE_BYTES, part, to;
 	int ret = 0;
 
-	for (; ret == 0 && next_missing(space, &at, end, &to); at = part) {
+	for (; ret == 0 && at < end; at = part) {
+		part = end - at < READ_BYTES ? end : at + READ_BYTES;
+		if (!next_missing(space, &at, part, &to))
+			continue;
 		if (message->kind != SPACE_TASK || !task)
 			return problem_set(server->problem, ENOENT, "criu names pages at %#lx of process "
 					   "%lu that nobody holds", at, message->id);
 		source.pid = task->pid;
-		part = end - at < READ_BYTES ? end : at + READ_BYTES;
 		ret = read_missing(server, &source, at, part);
 		if (ret == 0 && next_missing(space, &at, part, &to))
 			ret = problem_set(server->problem, EFAULT, "the page at %#lx of process %d cannot "
