@@ -5,6 +5,8 @@
 #include <lz4.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define ZSTD_STATIC_LINKING_ONLY /* for the size of a context */
 #include <zstd.h>
 
 #include "bytes.h"
@@ -24,8 +26,9 @@ struct block_codec {
 	ZSTD_DCtx *unzstd;
 	const uint8_t *packed; /* what block_seal() seals: scratch or the caller's plain */
 	uint32_t packed_length;
+	uint32_t content_max;
 	uint32_t scratch_used; /* at most, ever */
-	uint8_t scratch[BLOCK_PLAIN_BYTES];
+	uint8_t scratch[];     /* content_max, and the hashes */
 };
 
 int compression_parse(struct compression *compression, const char *text, struct problem *problem)
@@ -49,14 +52,20 @@ int compression_parse(struct compression *compression, const char *text, struct 
 	return 0;
 }
 
-struct block_codec *block_codec_create(struct compression compression)
+static uint32_t plain_bytes(uint32_t content_max)
 {
-	struct block_codec *codec = malloc(sizeof(*codec));
+	return content_max + content_max / PAGE_BYTES * BLOCK_HASH_BYTES;
+}
+
+struct block_codec *block_codec_create(struct compression compression, uint32_t content_max)
+{
+	struct block_codec *codec = malloc(sizeof(*codec) + plain_bytes(content_max));
 
 	if (!codec)
 		return NULL;
-	memset(codec, 0, offsetof(struct block_codec, scratch));
+	memset(codec, 0, sizeof(*codec));
 	codec->compression = compression;
+	codec->content_max = content_max;
 	if (compression.method != COMPRESSION_ZSTD)
 		return codec;
 	codec->zstd = ZSTD_createCCtx();
@@ -74,6 +83,21 @@ void block_codec_destroy(struct block_codec *codec)
 	ZSTD_freeDCtx(codec->unzstd);
 	seal_wipe(codec->scratch, codec->scratch_used);
 	free(codec);
+}
+
+size_t block_codec_bytes(struct compression compression)
+{
+	size_t bytes = sizeof(struct block_codec) + plain_bytes(BLOCK_CONTENT_MAX);
+
+	if (compression.method == COMPRESSION_ZSTD)
+		bytes += ZSTD_estimateCCtxSize_usingCParams(
+			ZSTD_getCParams(compression.level, BLOCK_CONTENT_MAX, 0));
+	return bytes;
+}
+
+uint32_t block_stored_max(const struct block_codec *codec)
+{
+	return BLOCK_HEADER_BYTES + plain_bytes(codec->content_max) + SEAL_TAG_BYTES;
 }
 
 static void scratch_use(struct block_codec *codec, uint32_t length)
@@ -128,12 +152,12 @@ static void header_put(uint8_t *to, const struct block_header *header)
 	put_le16(to + 16, header->pages);
 }
 
-void block_seal(struct block_codec *codec, const struct sealer *sealer,
-		const struct block_header *header, uint64_t offset, uint8_t *out)
+int block_seal(struct block_codec *codec, const struct sealer *sealer,
+	       const struct block_header *header, uint64_t offset, uint8_t *out)
 {
 	header_put(out, header);
-	sealer_seal(sealer, header->algorithm, offset, out, BLOCK_HEADER_BYTES, codec->packed,
-		    codec->packed_length, out + BLOCK_HEADER_BYTES);
+	return sealer_seal(sealer, header->algorithm, offset, out, BLOCK_HEADER_BYTES, codec->packed,
+			   codec->packed_length, out + BLOCK_HEADER_BYTES);
 }
 
 static bool header_zero(const uint8_t *at)
@@ -144,6 +168,13 @@ static bool header_zero(const uint8_t *at)
 		if (at[i])
 			return false;
 	return true;
+}
+
+/* What says who owns the job, and what its memory is, is always secret. */
+static bool algorithm_fits(const struct block_header *header)
+{
+	return seal_algorithm_known(header->algorithm) &&
+	       (header->algorithm != SEAL_AES_256_GMAC || header->kind <= BLOCK_OF_FILE);
 }
 
 static void header_get(const uint8_t *from, struct block_header *header)
@@ -181,13 +212,10 @@ int block_parse(const uint8_t header_bytes[BLOCK_HEADER_BYTES], struct block_hea
 	*reason = "has a header with unknown values";
 	if (header->kind < BLOCK_OF_PAGES || header->kind > BLOCK_OF_TERM ||
 	    header->method > COMPRESSION_ZSTD || header_bytes[7] & ~FLAG_LAST ||
-	    !header_zero(header_bytes))
+	    !header_zero(header_bytes) || !algorithm_fits(header))
 		return -EBADMSG;
 	*reason = "has lengths that do not agree";
-	if (!lengths_agree(header))
-		return -EBADMSG;
-	*reason = "has a header with unknown values";
-	return seal_supported(header->algorithm);
+	return lengths_agree(header) ? 0 : -EBADMSG;
 }
 
 static int unpack_zstd(struct block_codec *codec, uint32_t packed, uint8_t *plain,
@@ -246,6 +274,9 @@ int block_open(struct block_codec *codec, const struct sealer *sealer, uint64_t 
 		return err;
 	*reason = "has another length than its place";
 	if (block_stored(header) != length)
+		return -EBADMSG;
+	*reason = "has more content than belongs there";
+	if (header->content_length > codec->content_max)
 		return -EBADMSG;
 	scratch_use(codec, header->sealed_length - SEAL_TAG_BYTES);
 	*reason = "does not open with the job's key";

@@ -47,6 +47,7 @@ struct capture_options {
 	const char *const *roots;       /* absolute paths, as the job sees them */
 	size_t root_count;
 	pid_t init_pid;                 /* whose /proc/PID/root is the job's */
+	const char *root;               /* unless NULL: that directory is, for putback_run() */
 	uid_t uid;
 	gid_t gid;
 	const gid_t *groups;

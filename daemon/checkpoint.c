@@ -19,6 +19,7 @@
 #include "host.h"
 #include "log.h"
 #include "manifest.h"
+#include "thin.h"
 
 #define MOST_ROUNDS 5
 
@@ -358,6 +359,9 @@ int checkpoint_take(struct reader *reader, struct criu_job *criu,
 		ret = precopy(&checkpoint);
 	if (ret == 0)
 		ret = sync_files(&checkpoint); /* most of it, before the job stands still */
+	/* What is not changed stays where it is when time counts. */
+	if (options->final)
+		thin_unmark(reader->map);
 	if (ret == 0)
 		ret = packer_create(&checkpoint.packer, reader->store, &reader->term, reader->map,
 				    problem);

@@ -2,7 +2,9 @@
 /*
  * One checkpoint, end to end.  Read checkpoint_take() first: it is the product in a paragraph.
  *
- * The manifest's meta is a JSON object:
+ * The manifest's meta is a JSON object.  It is valid if and only if "uid" is that of the job's user,
+ * "host" is valid (host.h), "cwd" is a string, and "files", where it is there, is a list of objects with
+ * an absolute "path" and an integer "size"; what else is missing counts as 0, false or none.
  *   "job", "class"        names
  *   "uid", "gid", "groups"
  *   "command"             argument list, for people

@@ -28,7 +28,7 @@
 #define IMDS_VARIABLE "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 #define CLASS_NAME_MAX 32
 #define CLASSES_MAX 256
-#define KEYS_MAX 24
+#define KEYS_MAX 32
 
 #define SECOND 1000ull
 #define MINUTE (60 * SECOND)
@@ -117,6 +117,11 @@ static bool check_compress(const char *value)
 		return false;
 	level = strtol(value + 5, &end, 10);
 	return !*end && level >= 1 && level <= 19;
+}
+
+static bool check_seal(const char *value)
+{
+	return !strcmp(value, "auto") || !strcmp(value, "none");
 }
 
 /* "auto" alone, or a list in which no name comes twice. */
@@ -223,8 +228,8 @@ static const struct key daemon_keys[] = {
 	  .meaning = "How long one request to it may take." },
 	{ "key_file", DAEMON(key_file), .fallback = "/etc/ckpt/key",
 	  TEXT(check_absolute_path, "an absolute path"),
-	  .meaning = "The 32 byte cluster key that seals everything in the stores: the same on all "
-		     "nodes, readable by root only." },
+	  .meaning = "The cluster's keys, with which everything in the stores is sealed: the same on all "
+		     "nodes, readable by root only. 'ckptctl key' makes and changes it." },
 	{ "work_dir", DAEMON(work_dir), .fallback = "/var/lib/ckpt",
 	  TEXT(check_absolute_path, "an absolute path"),
 	  .meaning = "Local directory for CRIU's images and logs while it works." },
@@ -258,6 +263,12 @@ static const struct key class_keys[] = {
 	{ "compress", CLASS(compress), .fallback = "lz4",
 	  TEXT(check_compress, "none, lz4, zstd or zstd:LEVEL with LEVEL from 1 to 19"),
 	  .meaning = "How pages are compressed on their way to the store." },
+	{ "seal", CLASS(seal), .fallback = "auto", TEXT(check_seal, "auto or none"),
+	  .meaning = "auto: all that lies in the store is encrypted and authenticated. none: pages and "
+		     "files of the job are only authenticated, which costs less CPU: who can read the "
+		     "store can then read the job's memory, but who can write it still cannot change "
+		     "the job, or become root by it, since a restore takes nothing that the cluster's "
+		     "key did not sign." },
 	{ "epoch_interval", CLASS(epoch_interval_ms), DURATION(SECOND, HOUR), .fallback = "30s",
 	  .meaning = "How often written pages are streamed while the job runs. Streaming starts "
 		     "earlier when what is outstanding would no longer fit the window." },
@@ -269,6 +280,13 @@ static const struct key class_keys[] = {
 	  .meaning = "How many checkpoints of a job are kept." },
 	{ "buffer_memory", CLASS(buffer_memory), SIZE(4 * MIB, 64 * GIB), .fallback = "64M",
 	  .meaning = "Bound of all buffers between one job's memory and the store." },
+	{ "io_limit", CLASS(io_limit), SIZE(MIB, TIB), .zero = true, .fallback = "0",
+	  .meaning = "Bytes per second that are written to the store while the job runs. Not in a "
+		     "final flush, and never while the job stands still. 0: no limit." },
+	{ "cpu_limit", CLASS(cpu_limit), COUNT(1, 1024), .zero = true, .fallback = "0",
+	  .meaning = "CPUs that read, compress and seal pages while the job runs, as the number of "
+		     "threads that do it. Not in a final flush, and never while the job stands "
+		     "still: then all CPUs do. 0: no limit." },
 	{ "ghost_limit", CLASS(ghost_limit), SIZE(MIB, TIB), .fallback = "1G",
 	  .meaning = "Deleted files that the job still has open are saved up to this size each; a "
 		     "larger one makes the checkpoint fail (CRIU's --ghost-limit)." },

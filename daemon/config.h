@@ -21,10 +21,13 @@ struct class {
 	char *capture;               /* "none" or a list of directories; "cwd": the working directory */
 	char *private;               /* "none" or a list of directories */
 	char *compress;
+	char *seal;
 	unsigned int epoch_interval_ms;
 	unsigned int checkpoint_interval_ms; /* 0: only on notice */
 	unsigned int keep;           /* checkpoints kept */
 	uint64_t buffer_memory;      /* bytes */
+	uint64_t io_limit;           /* bytes per second, while the job runs; 0: none */
+	unsigned int cpu_limit;      /* threads, while the job runs; 0: none */
 	uint64_t ghost_limit;        /* bytes; for CRIU's --ghost-limit */
 	unsigned int window_ms;      /* from notice to the end of the node */
 	unsigned int margin_ms;      /* of the window, kept free */

@@ -133,6 +133,7 @@ void job_want_final(struct job *job, int64_t deadline_ms)
 	if (!job->want_final || deadline_ms < job->deadline_ms)
 		job->deadline_ms = deadline_ms;
 	pthread_mutex_unlock(&job->lock);
+	limits_lift(&job->limits);
 	job_want(job, &job->want_final);
 }
 
@@ -235,10 +236,14 @@ int job_prepare(struct job *job, struct problem *problem)
 {
 	struct problem why;
 
-	if (job->reader.window)
+	if (job->reader.tasks.mechanism)
 		return 0;
 	job->reader.stopped = job_pass_stopped;
 	job->reader.stopped_arg = job;
+	job->limits.io_bytes_per_s = job->class->io_limit;
+	job->limits.threads = job->class->cpu_limit;
+	if (job->class->io_limit || job->class->cpu_limit)
+		job->reader.limits = &job->limits;
 	job->reader.tasks.mechanism = tracker_choose(job->class->mechanism, &why);
 	if (!job->reader.tasks.mechanism)
 		return problem_set(problem, ENOTSUP, "no mechanism that class %s names works on this node: %s",

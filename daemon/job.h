@@ -19,6 +19,7 @@
 
 #include "config.h"
 #include "criu.h"
+#include "key.h"
 #include "launch.h"
 #include "problem.h"
 #include "tracker.h"
@@ -28,7 +29,7 @@ struct job;
 /* What is the same for all jobs of this ckptd. */
 struct job_setup {
 	const struct config *config;
-	uint8_t cluster_key[32];
+	struct keys keys;
 	struct criu_version criu;
 	char node[64];
 	int event_fd;           /* eventfd that is written when a job has something to say */

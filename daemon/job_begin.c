@@ -13,20 +13,22 @@
 #include "cleanup.h"
 #include "directory.h"
 #include "faults.h"
+#include "host.h"
 #include "log.h"
 #include "proc.h"
 #include "restore.h"
 #include "wire.h"
 
-int job_open_store(struct job *job, bool known, struct problem *problem)
+int job_open_store(struct job *job, enum store_use use, struct problem *problem)
 {
 	struct store_options options = {
-		.known = known,
+		.use = use,
 		.uid = job->caller.uid,
 		.gid = job->caller.gid,
 		.directory = job->class->store,
-		.cluster_key = job->setup->cluster_key,
+		.keys = &job->setup->keys,
 		.compress = job->class->compress,
+		.seal = job->class->seal,
 		.buffer_bytes = job->class->buffer_memory,
 	};
 	int ret = class_store_identity(job->class, &options.uid, &options.gid, problem);
@@ -287,9 +289,13 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 
 	if (ret)
 		return ret;
-	ret = restore_unpack(job->reader.store, manifest, job->images, &restored, restore_note, job,
-			     problem);
+	ret = restore_read(manifest, &restored, problem);
+	if (ret == 0)
+		ret = host_check(json_object_get(restored.meta, "host"), problem);
+	if (ret == 0)
+		ret = restore_unpack(job->reader.store, manifest, job->images, restore_note, job, problem);
 	if (ret) {
+		restore_free(&restored);
 		manifest_free(manifest);
 		return ret;
 	}
@@ -374,9 +380,11 @@ int job_begin(struct job *job, int *status, struct problem *problem)
 	if (ret == 0)
 		ret = cgroup_of(job->caller.pid, job->parent_cgroup, sizeof(job->parent_cgroup), problem);
 	if (ret == 0)
-		ret = job_open_store(job, false, problem);
+		ret = job_open_store(job, STORE_MAKE, problem);
 	if (ret == 0)
 		ret = await_term(job, &previous, problem);
+	if (ret == 0 && previous.damaged)
+		job_note(job, "%s", problem->text);
 	if (ret == 0)
 		ret = store_list_checkpoints(job->reader.store, &names, &count, problem);
 	if (ret)
@@ -469,6 +477,8 @@ static int adopt_term(struct job *job, struct problem *problem)
 				   "were removed, or another store is mounted there", job->class->store);
 	if (term.number != job->reader.term.number)
 		return -ESTALE;
+	if (term.damaged)
+		job_note(job, "%s", problem->text);
 	job->reader.term = term;
 	return 0;
 }
@@ -486,7 +496,7 @@ static int adopt_store(struct job *job, struct problem *problem)
 	job->criu.init_pidfd = job->launch.init_pidfd;
 	ret = job_prepare(job, problem);
 	if (ret == 0)
-		ret = job_open_store(job, true, problem);
+		ret = job_open_store(job, STORE_KNOWN, problem);
 	if (ret)
 		return ret;
 	ret = adopt_term(job, problem);

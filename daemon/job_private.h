@@ -44,6 +44,7 @@ struct job {
 	int wake_fd;
 	struct launch launch;
 	struct reader reader;
+	struct limits limits;           /* of epochs; lifted by other threads */
 	struct criu_job criu;
 	json_t *facts;
 	json_t *bases;                  /* see job_set_output_bases(); under the lock */
@@ -114,7 +115,7 @@ int job_begin(struct job *job, int *status, struct problem *problem);
 enum outcome job_adopt_until(struct job *job);
 void job_prepare_criu(struct job *job);
 /* known: it has been there before; then a store that is not mounted is not taken for an empty one. */
-int job_open_store(struct job *job, bool known, struct problem *problem);
+int job_open_store(struct job *job, enum store_use use, struct problem *problem);
 void job_free_names(char **names, size_t count);
 
 /* job_capture.c: files that are part of checkpoints */

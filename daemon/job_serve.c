@@ -47,6 +47,14 @@ static uint64_t memory_kib(const struct job *job)
 	return sum;
 }
 
+static void publish_writes(struct job *job)
+{
+	char text[128];
+
+	store_describe_writes(job->reader.store, text);
+	job_set_status(job, "writes", text[0] ? json_string(text) : json_null());
+}
+
 static void count_status(struct job *job, const char *key, json_int_t add)
 {
 	pthread_mutex_lock(&job->lock);
@@ -107,6 +115,19 @@ static void check_protection(struct job *job)
 	job->told_unprotected |= ret != 0;
 }
 
+static void clean_store(struct job *job)
+{
+	struct problem problem;
+	uint64_t used;
+	int ret = store_clean(job->reader.store, &job->reader.term, job->class->keep, job->reader.map,
+			      &used, &problem);
+
+	if (ret)
+		log_warn("%s: cleaning its store: %s", job->id, problem.text);
+	else
+		job_set_status(job, "store_bytes", json_integer((json_int_t)used));
+}
+
 static void run_epoch(struct job *job)
 {
 	struct problem problem;
@@ -116,8 +137,10 @@ static void run_epoch(struct job *job)
 	int ret;
 
 	job->last_epoch_ms = begun;
-	ret = reader_epoch(&job->reader, &pass, &problem);
 
+	job->reader.cleans = READER_CLEANS;
+	ret = reader_epoch(&job->reader, &pass, &problem);
+	job->reader.cleans = READER_KEEPS;
 	plan_epoch(job);
 	if (ret == -ECANCELED)
 		return;
@@ -136,6 +159,7 @@ static void run_epoch(struct job *job)
 	job->pace.memory_pages = memory_kib(job) / (PAGE_BYTES / 1024);
 	plan_epoch(job);
 	publish_forecast(job);
+	publish_writes(job);
 	check_protection(job);
 	count_status(job, "epochs", 1);
 	count_status(job, "bytes_written", (json_int_t)pass.packed.bytes_written);
@@ -149,6 +173,8 @@ static void run_epoch(struct job *job)
 		 pass.packed.pages_same, pass.packed.pages_zero,
 		 (double)pass.packed.bytes_written / (1 << 20), (double)memory_kib(job) / 1024,
 		 (long long)pass.ms, pass.full ? ", full" : "", frozen);
+	if (store_is_dirty(job->reader.store))
+		clean_store(job);
 }
 
 static json_t *checkpoint_status(const struct checkpoint_stats *stats)
@@ -160,19 +186,6 @@ static json_t *checkpoint_status(const struct checkpoint_stats *stats)
 			 (json_int_t)stats->frozen_ms, "criu_ms", (json_int_t)stats->criu_ms, "flush_ms",
 			 (json_int_t)stats->flush_ms, "total_ms", (json_int_t)stats->total_ms, "time",
 			 (json_int_t)time(NULL));
-}
-
-static void clean_store(struct job *job)
-{
-	struct problem problem;
-	uint64_t used;
-	int ret = store_clean(job->reader.store, &job->reader.term, job->class->keep, job->reader.map,
-			      &used, &problem);
-
-	if (ret)
-		log_warn("%s: cleaning its store: %s", job->id, problem.text);
-	else
-		job_set_status(job, "store_bytes", json_integer((json_int_t)used));
 }
 
 static json_t *output_bases(void *arg)
@@ -483,7 +496,7 @@ static int retire(struct job *job, struct problem *problem)
 		return problem_set(problem, ENOENT, "its class is not configured any more");
 	/* A job that was never taken up again. */
 	if (!job->reader.store)
-		ret = job_open_store(job, true, problem);
+		ret = job_open_store(job, STORE_KNOWN, problem);
 	return ret ? ret : store_retire(job->reader.store, &job->reader.term, problem);
 }
 

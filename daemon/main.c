@@ -11,14 +11,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <sodium.h>
-
 #include "cleanup.h"
 #include "config.h"
 #include "control.h"
 #include "directory.h"
 #include "faults.h"
 #include "job.h"
+#include "key.h"
 #include "log.h"
 #include "problem.h"
 
@@ -43,26 +42,6 @@ static void usage(FILE *out)
 		     "      --help-config   print every key of the configuration\n"
 		     "  -V, --version       print the version\n"
 		     "  -h, --help          print this\n");
-}
-
-static int read_key(const char *path, uint8_t key[32], struct problem *problem)
-{
-	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	struct stat st;
-	uint8_t extra;
-
-	if (fd < 0 || fstat(fd, &st))
-		return problem_set(problem, errno, "cannot read the cluster key %s: %s; make it once and "
-				   "copy it to all nodes: (umask 077; head -c 32 /dev/urandom > %s)", path,
-				   strerror(errno), path);
-	if (st.st_uid != 0 || st.st_mode & 077)
-		return problem_set(problem, EPERM, "the cluster key %s can be read by others than root: "
-				   "chown root %s && chmod 600 %s, and make a new one if it was so for long",
-				   path, path, path);
-	if (read(fd, key, 32) != 32 || read(fd, &extra, 1) != 0)
-		return problem_set(problem, EINVAL, "the cluster key %s has %lld bytes instead of 32", path,
-				   (long long)st.st_size);
-	return 0;
 }
 
 /* Two ckptds on a node would fight for its jobs. */
@@ -99,11 +78,11 @@ static int setup_init(struct job_setup *setup, const struct config *config, stru
 	gethostname(setup->node, sizeof(setup->node) - 1);
 	if (geteuid() != 0)
 		return problem_set(problem, EPERM, "ckptd must be run as root");
-	if (sodium_init() < 0)
-		return problem_set(problem, EIO, "libsodium cannot be initialised");
-	ret = take_lock(problem);
+	ret = seal_init(problem);
 	if (ret == 0)
-		ret = read_key(config->key_file, setup->cluster_key, problem);
+		ret = take_lock(problem);
+	if (ret == 0)
+		ret = keys_read(&setup->keys, config->key_file, problem);
 	if (ret == 0)
 		ret = criu_probe(config->criu, &setup->criu, problem);
 	job_base_directory(config, base, sizeof(base));
@@ -130,7 +109,7 @@ static int serve(const struct config *config)
 		log_warn("%s", CRIU_SENDS_ALL);
 	ret = control_run(control);
 	control_destroy(control);
-	sodium_memzero(setup.cluster_key, sizeof(setup.cluster_key));
+	keys_wipe(&setup.keys);
 	return ret < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 

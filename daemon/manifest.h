@@ -45,7 +45,7 @@ int manifest_parse_name(const char *name, uint64_t *term, uint64_t *sequence);
 typedef int (*page_sink)(void *arg, uint64_t address, const void *page);
 int manifest_read_space(struct store *store, struct manifest *manifest, struct space *space,
 			page_sink sink, void *arg, struct problem *problem);
-/* Writes the content of a named file to fd. -ENOENT: there is none. */
+/* Writes the content of a named file to fd, of a new file; zeros become holes. -ENOENT: there is none. */
 int manifest_read_file(struct store *store, struct manifest *manifest, const char *name, int fd,
 		       struct problem *problem);
 /* Reads and authenticates everything that the manifest refers to. */

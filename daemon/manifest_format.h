@@ -27,6 +27,9 @@
  * (6) kind and id of the spaces go up; (7) runs in blocks do not pass the end of their block or 2^63
  * bytes; (8) the pages of a space's runs are as many as the space says.
  *
+ * A run of zero pages says in a few bytes what the map needs 22 bytes a page for: a reader refuses
+ * what has more pages than its node can hold, before it makes room for them.
+ *
  * There are no page hashes here: 16 bytes a page would make each checkpoint of a large job write
  * hundreds of megabytes while the job is frozen.  They are in the blocks, with their pages.
  */

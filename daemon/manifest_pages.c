@@ -119,6 +119,14 @@ static int write_fully(int fd, const uint8_t *data, size_t length)
 	return 0;
 }
 
+/* What costs nothing in the store shall not fill a disk either. */
+static int write_hole(int fd, uint32_t length)
+{
+	off_t end = lseek(fd, length, SEEK_CUR);
+
+	return end < 0 || ftruncate(fd, end) ? -errno : 0;
+}
+
 /* fd < 0: only reads. */
 static int file_read(struct segment_reader *reader, const struct packed_file *file, uint8_t *plain,
 		     int fd, struct problem *problem)
@@ -130,7 +138,8 @@ static int file_read(struct segment_reader *reader, const struct packed_file *fi
 		err = segment_reader_file_block(reader, file, &file->blocks[i], plain, problem);
 		if (err || fd < 0)
 			continue;
-		err = write_fully(fd, plain, file->blocks[i].length);
+		err = file->blocks[i].stored ? write_fully(fd, plain, file->blocks[i].length) :
+					       write_hole(fd, file->blocks[i].length);
 		if (err)
 			problem_set(problem, -err, "cannot write the content of %s: %s", file->name,
 				    strerror(-err));

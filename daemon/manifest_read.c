@@ -65,7 +65,7 @@ static int body_next_block(struct body *body)
 	body->filled = header.content_length;
 	body->used = body->filled > body->used ? body->filled : body->used;
 	body->at = 0;
-	if (body->last != (body->offset == body->object.length))
+	if (body->last != (body->offset == body->object.object.length))
 		return body_damaged(body, "its last block is not at its end");
 	return 0;
 }
@@ -127,7 +127,7 @@ static int body_open(struct body *body, struct store *store, const struct object
 	if (err)
 		return err;
 	body->offset = OBJECT_HEADER_BYTES;
-	body->codec = block_codec_create(store->compression);
+	body->codec = block_codec_create(store->compression, BLOCK_CONTENT_MAX);
 	body->buffer = malloc(BLOCK_STORED_MAX);
 	body->plain = malloc(BLOCK_PLAIN_BYTES);
 	return body->codec && body->buffer && body->plain ? 0 : body_no_memory(body);
@@ -429,6 +429,13 @@ static void get_space(struct body *body, const struct tables *tables, struct pag
 		body_damaged(body, "its spaces are not in order");
 	if (body->err)
 		return;
+	if (total > body->object.store->pages_max - pagemap_pages(map)) {
+		body->err = problem_set(body->problem, ENOTSUP,
+					"%s/%s is of a job with more pages than this node can hold (%llu): restore it "
+					"on one with more memory", body->object.store->path, body->object.name,
+					(unsigned long long)body->object.store->pages_max);
+		return;
+	}
 	space = pagemap_space(map, kind, id);
 	if (space)
 		get_runs(body, tables, space, total);
@@ -474,7 +481,7 @@ static int get_manifest(struct body *body, struct manifest *manifest)
 static int manifest_load(struct store *store, const struct object_id *id,
 			 struct manifest **loaded, struct problem *problem)
 {
-	struct body body = { .object.fd = -1, .problem = problem };
+	struct body body = { .problem = problem };
 	struct manifest *manifest = calloc(1, sizeof(*manifest));
 	int err = manifest ? body_open(&body, store, id) : body_no_memory(&body);
 
@@ -543,7 +550,7 @@ static int segments_add(struct body *body, struct object_list *segments)
 int manifest_segments(struct store *store, const struct object_id *id,
 		      struct object_list *segments, struct problem *problem)
 {
-	struct body body = { .object.fd = -1, .problem = problem };
+	struct body body = { .problem = problem };
 	int err = body_open(&body, store, id);
 	uint64_t count = 0;
 

@@ -60,7 +60,7 @@ static void put_number(struct body *body, uint64_t value)
 /* ---- segments ---- */
 
 struct segment_table {
-	const struct segment **list; /* sorted, each once */
+	struct segment **list; /* sorted, each once */
 	size_t count;
 	size_t space;
 };
@@ -71,9 +71,9 @@ static int segment_order(const void *a, const void *b)
 			       *(const struct segment *const *)b);
 }
 
-static int table_add(struct segment_table *table, const struct segment *segment)
+static int table_add(struct segment_table *table, struct segment *segment)
 {
-	const struct segment **list = table->list;
+	struct segment **list = table->list;
 
 	if (table->count && list[table->count - 1] == segment)
 		return 0;
@@ -103,7 +103,7 @@ static void table_sort(struct segment_table *table)
 
 static size_t table_index(const struct segment_table *table, const struct segment *segment)
 {
-	const struct segment **found = bsearch(&segment, table->list, table->count,
+	struct segment **found = bsearch(&segment, table->list, table->count,
 					       sizeof(*table->list), segment_order);
 
 	return found - table->list;
@@ -294,6 +294,14 @@ static void put_map(struct body *body, const struct segment_table *table,
 		put_space(body, map->spaces[i], new_numbers);
 }
 
+static void table_pin(const struct segment_table *table)
+{
+	size_t i;
+
+	for (i = 0; i < table->count; i++)
+		table->list[i]->pinned = true;
+}
+
 /* ---- commit ---- */
 
 static void put_manifest(struct body *body, const struct segment_table *table,
@@ -346,7 +354,7 @@ static int body_write(struct body *body, struct store *store, const struct objec
 {
 	int err;
 
-	body->codec = block_codec_create(store->compression);
+	body->codec = block_codec_create(store->compression, BLOCK_CONTENT_MAX);
 	body->plain = malloc(BLOCK_PLAIN_BYTES);
 	if (!body->codec || !body->plain)
 		return problem_set(body->problem, ENOMEM, "no memory to write a manifest");
@@ -380,7 +388,7 @@ int manifest_commit(struct store *store, const struct term *own, const struct ma
 				.number = manifest->sequence };
 	struct problem unheard;
 	struct segment_table table = { 0 };
-	struct body body = { .object.fd = -1, .problem = problem ? problem : &unheard };
+	struct body body = { .object.put.fd = -1, .problem = problem ? problem : &unheard };
 	int err = manifest_check(own, manifest, problem);
 
 	if (!err)
@@ -391,6 +399,8 @@ int manifest_commit(struct store *store, const struct term *own, const struct ma
 		err = table_check(&table, problem);
 	if (!err)
 		err = body_write(&body, store, &id, &table, manifest);
+	if (!err)
+		table_pin(&table);
 	if (!err)
 		object_name(name, &id);
 	object_discard(&body.object);

@@ -26,7 +26,7 @@ void pace_add_epoch(struct pace *pace, const struct pass_stats *pass, int64_t be
 		pace->next = (pace->next + 1) % PACE_EPOCHS;
 		pace->epoch_count += pace->epoch_count < PACE_EPOCHS;
 	}
-	add_bandwidth(pace, pass->pages_dirty, pass->ms);
+	add_bandwidth(pace, pass->pages_dirty + pass->pages_thin, pass->full_speed_ms);
 	pace->last_ms = begun_ms;
 }
 

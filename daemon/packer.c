@@ -1,41 +1,60 @@
 // SPDX-License-Identifier: GPL-2.0
-#include "packer.h"
-
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "bytes.h"
 #include "cleanup.h"
+#include "faults.h"
 #include "object.h"
 #include "packed_file.h"
-#include "pagemap_private.h"
-#include "stream.h"
+#include "packer_private.h"
+#include "processors.h"
 
-/* What a block of the stream is for. */
-struct purpose {
-	struct packed_file *file; /* NULL: pages */
-	uint32_t number;          /* of the block in the map, or in the file */
-};
+/* Batches that may wait for each thread. */
+#define BATCHES_AHEAD 4
+/* A window need not be larger than this, unless a quarter of all is. */
+#define WINDOW_ENOUGH (32u << 20)
 
-struct packer {
-	struct store *store;
-	struct pagemap *map;
-	struct object_id id;
-	struct segment *segment;
-	struct packer_stats stats;
-	int err; /* sticky; the pages are forgotten then */
-	struct problem problem;
+/* ---- memory ---- */
 
-	struct object_writer writer;
-	struct stream *stream; /* NULL: nothing was packed */
-	struct stream_buffer *filling;
-	uint32_t filling_block;
-	struct page_hash hashes[BLOCK_PAGES]; /* of the pages in filling */
-	struct purpose *purposes; /* of the blocks that were sent */
-	uint32_t count;
-	uint32_t space;
-};
+static size_t maximum(size_t a, size_t b)
+{
+	return a > b ? a : b;
+}
+
+static size_t minimum(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+/* All packers of a job share its buffer memory; the least that one can work with it always gets. */
+static void memory_take(struct packer *packer)
+{
+	struct store *store = packer->store;
+	size_t thread = 2 * BLOCK_PLAIN_BYTES + block_codec_bytes(store->compression), least, left;
+
+	least = thread + BLOCK_PLAIN_BYTES + STREAM_WINDOW_MIN;
+	pthread_mutex_lock(&store->lock);
+	left = store->buffer_bytes - minimum(store->buffer_bytes, store->buffer_bytes_used);
+	packer->buffer_bytes = maximum(left, least);
+	store->buffer_bytes_used += packer->buffer_bytes;
+	pthread_mutex_unlock(&store->lock);
+
+	packer->threads_max = minimum(maximum(packer->buffer_bytes / 2 / thread, 1),
+				      PACKER_THREADS_MAX);
+	packer->threads_max = processors(packer->threads_max);
+	left = packer->buffer_bytes - packer->threads_max * thread - BLOCK_PLAIN_BYTES;
+	packer->window_bytes = minimum(maximum(WINDOW_ENOUGH, packer->buffer_bytes / 4), left);
+}
+
+static void memory_give_back(struct packer *packer)
+{
+	pthread_mutex_lock(&packer->store->lock);
+	packer->store->buffer_bytes_used -= packer->buffer_bytes;
+	pthread_mutex_unlock(&packer->store->lock);
+}
+
+/* ---- beginning and failing ---- */
 
 int packer_create(struct packer **created, struct store *store, const struct term *term,
 		  struct pagemap *map, struct problem *problem)
@@ -47,52 +66,22 @@ int packer_create(struct packer **created, struct store *store, const struct ter
 	packer->store = store;
 	packer->map = map;
 	packer->id = (struct object_id){ .kind = OBJECT_SEGMENT, .term = term->number };
-	packer->writer.fd = -1;
+	packer->writer.put.fd = -1;
+	packer->batches_end = &packer->batches;
+	packer->sent_end = &packer->sent;
+	pthread_mutex_init(&packer->begin_lock, NULL);
+	pthread_mutex_init(&packer->lock, NULL);
+	pthread_cond_init(&packer->work_added, NULL);
+	pthread_cond_init(&packer->work_done, NULL);
+	pthread_cond_init(&packer->lifted, NULL);
+	memory_take(packer);
 	*created = packer;
 	return 0;
 }
 
-static void purposes_drop(struct packer *packer)
+void packer_limit(struct packer *packer, const struct limits *limits)
 {
-	while (packer->count)
-		packed_file_free(packer->purposes[--packer->count].file);
-}
-
-/* The map's blocks of this packer are given back once no page is in them. */
-static void blocks_settle(struct packer *packer)
-{
-	uint32_t i;
-
-	for (i = 0; i < packer->count; i++)
-		if (!packer->purposes[i].file)
-			pagemap_settle_block(packer->map, packer->purposes[i].number);
-}
-
-static void pages_forget(struct packer *packer)
-{
-	if (!packer->segment || packer->segment->state != SEGMENT_PENDING)
-		return;
-	pagemap_forget_segment(packer->map, packer->segment);
-	packer->segment->state = SEGMENT_FAILED;
-	blocks_settle(packer);
-	if (packer->filling)
-		pagemap_settle_block(packer->map, packer->filling_block);
-	purposes_drop(packer);
-}
-
-static int packer_fail(struct packer *packer, int err, const struct problem *problem)
-{
-	packer->err = err;
-	packer->problem = *problem;
-	pages_forget(packer);
-	return err;
-}
-
-static int sticky(const struct packer *packer, struct problem *problem)
-{
-	if (!packer->err)
-		return 0;
-	return problem_set(problem, -packer->err, "%s", packer->problem.text);
+	packer->limits = limits;
 }
 
 static int object_begin(struct packer *packer, struct problem *problem)
@@ -110,120 +99,153 @@ static int object_begin(struct packer *packer, struct problem *problem)
 					 SEGMENT_PENDING);
 	if (!packer->segment)
 		return problem_set(problem, ENOMEM, "no memory to write %s", packer->writer.name);
-	return stream_create(&packer->stream, &packer->writer, problem);
+	return stream_create(&packer->stream, &packer->writer, packer->window_bytes, packer->limits,
+			     problem);
 }
 
-/* Room for the block that is being filled and for one of a file. */
-static int purposes_grow(struct packer *packer)
+int packer_begin(struct packer *packer, struct problem *problem)
 {
-	uint32_t space = packer->space ? packer->space * 2 : 64;
-	struct purpose *purposes;
+	int err = 0;
 
-	if (packer->count + 2 <= packer->space)
-		return 0;
-	purposes = space ? realloc(packer->purposes, space * sizeof(*purposes)) : NULL;
-	if (!purposes)
-		return -ENOMEM;
-	packer->purposes = purposes;
-	packer->space = space;
-	return 0;
+	pthread_mutex_lock(&packer->begin_lock);
+	if (packer_failed(packer))
+		err = problem_set(problem, ECANCELED, "the packer has failed");
+	else if (!packer->stream)
+		err = object_begin(packer, problem);
+	if (err)
+		packer_fail(packer, err, problem);
+	pthread_mutex_unlock(&packer->begin_lock);
+	return err;
 }
 
-static int buffer_get(struct packer *packer, struct stream_buffer **buffer,
+int packer_fail(struct packer *packer, int err, const struct problem *problem)
+{
+	pthread_mutex_lock(&packer->lock);
+	if (!packer->err) {
+		packer->err = err;
+		packer->problem = *problem;
+	}
+	pthread_cond_broadcast(&packer->work_done);
+	pthread_mutex_unlock(&packer->lock);
+	return err;
+}
+
+bool packer_failed(struct packer *packer)
+{
+	return __atomic_load_n(&packer->err, __ATOMIC_RELAXED);
+}
+
+/* The map's blocks of this packer are given back once no page is in them. */
+static void blocks_settle(struct packer *packer)
+{
+	uint32_t i;
+
+	for (i = 0; i < packer->block_count; i++)
+		pagemap_settle_block(packer->map, packer->blocks[i]);
+}
+
+static void pages_forget(struct packer *packer)
+{
+	if (packer->forgotten || !packer->segment || packer->segment->state != SEGMENT_PENDING)
+		return;
+	packer->forgotten = true;
+	pagemap_lock(packer->map);
+	pagemap_forget_segment(packer->map, packer->segment);
+	packer->segment->state = SEGMENT_FAILED;
+	blocks_settle(packer);
+	pagemap_unlock(packer->map);
+}
+
+/* After a failure no thread runs and the map does not know of this packer's pages. */
+static int sticky(struct packer *packer, struct problem *problem)
+{
+	if (!packer_failed(packer))
+		return 0;
+	packer_threads_end(packer);
+	pages_forget(packer);
+	return problem_set(problem, -packer->err, "%s", packer->problem.text);
+}
+
+/* ---- the owner's blocks ---- */
+
+static void buffer_send(struct packer *packer, struct block_buffer *buffer)
+{
+	pthread_mutex_lock(&packer->lock);
+	buffer->next = NULL;
+	*packer->sent_end = buffer;
+	packer->sent_end = &buffer->next;
+	pthread_cond_signal(&packer->work_added);
+	pthread_mutex_unlock(&packer->lock);
+}
+
+static void buffer_return(struct packer *packer, struct block_buffer *buffer)
+{
+	buffer->used = BLOCK_PLAIN_BYTES; /* how much of it is not known here */
+	pthread_mutex_lock(&packer->lock);
+	buffer->next = packer->free;
+	packer->free = buffer;
+	pthread_mutex_unlock(&packer->lock);
+}
+
+/* Waits for one; NULL: the packer has failed, or there is no memory for the first one. */
+static struct block_buffer *buffer_wait(struct packer *packer)
+{
+	struct block_buffer *buffer = NULL;
+
+	pthread_mutex_lock(&packer->lock);
+	while (!packer->err) {
+		buffer = packer->free;
+		if (buffer) {
+			packer->free = buffer->next;
+			break;
+		}
+		if (packer->buffer_count <= packer->threads_max)
+			buffer = block_buffer_create();
+		packer->buffer_count += !!buffer;
+		if (buffer || !packer->buffer_count)
+			break;
+		pthread_cond_wait(&packer->work_done, &packer->lock);
+	}
+	pthread_mutex_unlock(&packer->lock);
+	return buffer;
+}
+
+static int buffer_get(struct packer *packer, struct block_buffer **buffer,
 		      struct problem *problem)
 {
-	int err = packer->stream ? 0 : object_begin(packer, problem);
+	int err = packer_threads_start(packer, problem);
 
+	if (!err)
+		err = packer_begin(packer, problem);
 	if (err)
 		return err;
-	if (purposes_grow(packer))
+	*buffer = buffer_wait(packer);
+	if (*buffer)
+		(*buffer)->file = NULL;
+	else if (!packer_failed(packer))
 		return problem_set(problem, ENOMEM, "no memory to write %s", packer->writer.name);
-	*buffer = stream_buffer(packer->stream);
-	return *buffer ? 0 : stream_failure(packer->stream, problem);
-}
-
-static int buffer_send(struct packer *packer, struct stream_buffer *buffer,
-		       const struct purpose *purpose, struct problem *problem)
-{
-	uint32_t number;
-
-	packer->purposes[packer->count++] = *purpose;
-	return stream_send(packer->stream, buffer, &number) ?
-		stream_failure(packer->stream, problem) : 0;
+	return *buffer ? 0 : -ECANCELED;
 }
 
 /* ---- pages ---- */
 
-static bool page_zero(const uint8_t *page)
+static int page_pack(struct packer *packer, struct space *space, uint64_t address,
+		     const void *data, struct problem *problem)
 {
-	static const uint8_t zero[16];
+	struct verdict verdict;
+	int err = 0;
 
-	return !memcmp(page, zero, sizeof(zero)) &&
-	       !memcmp(page, page + sizeof(zero), PAGE_BYTES - sizeof(zero));
-}
-
-static int filling_begin(struct packer *packer, struct problem *problem)
-{
-	struct stream_buffer *buffer;
-	int err = buffer_get(packer, &buffer, problem);
-
-	if (err)
+	verdict_make(packer, space, &address, data, 1, &verdict);
+	if (verdict.kept && !packer->filling)
+		err = buffer_get(packer, &packer->filling, problem);
+	if (!err)
+		err = verdict_apply(packer, space, &address, data, &verdict, packer->filling,
+				    problem);
+	if (err || !packer->filling)
 		return err;
-	err = pagemap_add_block(packer->map, packer->segment, &packer->filling_block);
-	if (err) {
-		stream_return(packer->stream, buffer);
-		return problem_set(problem, -err, "no memory for the page map");
-	}
-	buffer->header.kind = BLOCK_OF_PAGES;
-	packer->filling = buffer;
-	return 0;
-}
-
-static int filling_send(struct packer *packer, struct problem *problem)
-{
-	struct stream_buffer *buffer = packer->filling;
-	unsigned int pages = buffer->header.pages, i;
-	uint8_t *to = buffer->plain + pages * PAGE_BYTES;
-
-	for (i = 0; i < pages; i++, to += BLOCK_HASH_BYTES) {
-		put_le64(to, packer->hashes[i].low);
-		put_le64(to + 8, packer->hashes[i].high);
-	}
-	buffer->header.content_length = pages * PAGE_BYTES;
-	packer->map->blocks[packer->filling_block].pages = pages;
-	packer->filling = NULL;
-	return buffer_send(packer, buffer, &(struct purpose){ .number = packer->filling_block },
-			   problem);
-}
-
-static int page_add(struct packer *packer, struct space *space, uint64_t address,
-		    const void *data, struct page_hash hash, struct problem *problem)
-{
-	struct block_header *header;
-	int err = packer->filling ? 0 : filling_begin(packer, problem);
-
-	if (err)
-		return err;
-	header = &packer->filling->header;
-	err = space_put(space, address, packer->filling_block, header->pages, hash);
-	if (err)
-		return problem_set(problem, -err, "the page map cannot take the page at %#llx: %s",
-				   (unsigned long long)address, strerror(-err));
-	memcpy(packer->filling->plain + header->pages * PAGE_BYTES, data, PAGE_BYTES);
-	packer->hashes[header->pages++] = hash;
-	packer->stats.pages_packed++;
-	return header->pages == BLOCK_PAGES ? filling_send(packer, problem) : 0;
-}
-
-static int zero_add(struct packer *packer, struct space *space, uint64_t address,
-		    struct problem *problem)
-{
-	int err = space_put(space, address, BLOCK_ZERO, 0, (struct page_hash){ 0 });
-
-	if (err)
-		return problem_set(problem, -err, "the page map cannot take the page at %#llx: %s",
-				   (unsigned long long)address, strerror(-err));
-	packer->stats.pages_zero++;
+	packer->filling->used = BLOCK_PLAIN_BYTES;
+	if (packer->filling->header.pages == BLOCK_PAGES)
+		buffer_send(packer, take_ptr(packer->filling));
 	return 0;
 }
 
@@ -231,26 +253,97 @@ int packer_page(struct packer *packer, struct space *space, uint64_t address, co
 		struct problem *problem)
 {
 	struct problem own = { 0 };
-	struct page_hash hash;
 	int err = sticky(packer, problem);
 
 	if (err)
 		return err;
-	if (page_zero(data)) {
-		err = zero_add(packer, space, address, &own);
-	} else {
-		hash = page_hash(data);
-		if (space_same(space, address, hash))
-			packer->stats.pages_same++;
-		else
-			err = page_add(packer, space, address, data, hash, &own);
-	}
-	if (err) {
+	err = page_pack(packer, space, address, data, &own);
+	if (err)
 		packer_fail(packer, err, &own);
-		return sticky(packer, problem);
+	return sticky(packer, problem);
+}
+
+/* ---- reading ---- */
+
+static void batch_send(struct packer *packer)
+{
+	struct batch *batch = packer->gathering;
+
+	if (!batch)
+		return;
+	packer->gathering = NULL;
+	pthread_mutex_lock(&packer->lock);
+	while (packer->batch_count >= packer->thread_count * BATCHES_AHEAD && !packer->err)
+		pthread_cond_wait(&packer->work_done, &packer->lock);
+	if (!packer->err) {
+		*packer->batches_end = take_ptr(batch);
+		packer->batches_end = &(*packer->batches_end)->next;
+		packer->batch_count++;
+		pthread_cond_signal(&packer->work_added);
 	}
-	packer->stats.pages++;
-	return 0;
+	pthread_mutex_unlock(&packer->lock);
+	free(batch); /* of a packer that has failed */
+}
+
+static struct batch *batch_get(struct packer *packer, struct packer_source *source)
+{
+	struct batch *batch = packer->gathering;
+
+	if (batch && (batch->source != source || batch->count == BATCH_PIECES ||
+		      batch->pages == BATCH_PAGES)) {
+		batch_send(packer);
+		batch = NULL;
+	}
+	if (!batch)
+		batch = malloc(sizeof(*batch));
+	if (batch && !packer->gathering)
+		*batch = (struct batch){ .source = source };
+	packer->gathering = batch;
+	return batch;
+}
+
+int packer_read(struct packer *packer, struct packer_source *source, uint64_t start, uint64_t end,
+		struct problem *problem)
+{
+	struct problem own = { 0 };
+	int err = packer_failed(packer) ? 0 : packer_threads_start(packer, &own);
+
+	while (start < end && !err && !packer_failed(packer)) {
+		struct batch *batch = batch_get(packer, source);
+		uint64_t pages = (end - start) / PAGE_BYTES;
+
+		if (!batch) {
+			err = problem_set(&own, ENOMEM, "no memory to pack pages");
+			break;
+		}
+		pages = minimum(pages, BATCH_PAGES - batch->pages);
+		batch->pieces[batch->count++] = (struct piece){ start, pages };
+		batch->pages += pages;
+		start += pages * PAGE_BYTES;
+	}
+	if (err)
+		packer_fail(packer, err, &own);
+	return sticky(packer, problem);
+}
+
+int packer_wait(struct packer *packer, struct problem *problem)
+{
+	batch_send(packer);
+	pthread_mutex_lock(&packer->lock);
+	while (packer->batch_count)
+		pthread_cond_wait(&packer->work_done, &packer->lock);
+	pthread_mutex_unlock(&packer->lock);
+	return sticky(packer, problem);
+}
+
+uint64_t packer_pages(struct packer *packer)
+{
+	uint64_t pages;
+
+	pagemap_lock(packer->map);
+	pages = packer->stats.pages_packed;
+	pagemap_unlock(packer->map);
+	return pages;
 }
 
 /* ---- files ---- */
@@ -279,31 +372,44 @@ static bool all_zero(const uint8_t *data, size_t length)
 	return !data[0] && !memcmp(data, data + 1, length - 1);
 }
 
-static int file_block_send(struct packer *packer, struct packed_file *file,
-			   struct stream_buffer *buffer, uint32_t length, struct problem *problem)
+static int file_add_block(struct packer *packer, struct packed_file *file, uint32_t length,
+			  bool zero)
 {
-	struct purpose purpose = { .file = file, .number = file->count };
+	int err;
+
+	pagemap_lock(packer->map);
+	/* The real length in the segment is known when the block is packed. */
+	err = packed_file_add(file, &(struct file_block){ .length = length, .stored = !zero });
+	pagemap_unlock(packer->map);
+	return err;
+}
+
+static int file_block_send(struct packer *packer, struct packed_file *file,
+			   struct block_buffer *buffer, uint32_t length, struct problem *problem)
+{
 	bool zero = all_zero(buffer->plain, length);
-	/* The real length in the segment is known when the packer commits. */
-	int err = packed_file_add(file, &(struct file_block){ .length = length, .stored = !zero });
+	int err = file_add_block(packer, file, length, zero);
 
 	if (err || zero) {
-		stream_return(packer->stream, buffer);
+		buffer_return(packer, buffer);
 		return err ? problem_set(problem, -err, "no memory to pack %s", file->name) : 0;
 	}
 	if (!file->segment)
 		file->segment = segment_get(packer->segment);
-	packed_file_get(file);
+	buffer->file = file;
+	buffer->number = file->count - 1;
 	buffer->header.kind = BLOCK_OF_FILE;
 	buffer->header.content_length = length;
-	return buffer_send(packer, buffer, &purpose, problem);
+	buffer->used = BLOCK_PLAIN_BYTES;
+	buffer_send(packer, buffer);
+	return 0;
 }
 
 /* *unreadable: the file, not the store, is the cause of the error. */
 static int file_pack(struct packer *packer, struct packed_file *file, int fd, bool *unreadable,
 		     struct problem *problem)
 {
-	struct stream_buffer *buffer;
+	struct block_buffer *buffer;
 	ssize_t got;
 	int err;
 
@@ -315,11 +421,30 @@ static int file_pack(struct packer *packer, struct packed_file *file, int fd, bo
 		if (got > 0)
 			err = file_block_send(packer, file, buffer, got, problem);
 		else
-			stream_return(packer->stream, buffer);
+			buffer_return(packer, buffer);
 	} while (!err && got == BLOCK_CONTENT_MAX);
 	*unreadable = got < 0;
 	return got < 0 ? problem_set(problem, -got, "cannot read %s: %s", file->name,
 				     strerror(-got)) : err;
+}
+
+/* The threads use it until the packer has ended. */
+static int file_keep(struct packer *packer, struct packed_file *file)
+{
+	struct packed_file **files = reallocarray(packer->files, packer->file_count + 1,
+						  sizeof(*files));
+
+	if (!files)
+		return -ENOMEM;
+	packer->files = files;
+	files[packer->file_count++] = packed_file_get(file);
+	return 0;
+}
+
+static void files_drop(struct packer *packer)
+{
+	while (packer->file_count)
+		packed_file_free(packer->files[--packer->file_count]);
 }
 
 int packer_file(struct packer *packer, const char *name, int fd, struct packed_file **packed,
@@ -336,8 +461,10 @@ int packer_file(struct packer *packer, const char *name, int fd, struct packed_f
 		return problem_set(problem, EINVAL, "a packed file's name has 1 to %d bytes",
 				   PACKED_FILE_NAME_MAX);
 	file = packed_file_create(name, NULL);
-	if (!file)
+	if (!file || file_keep(packer, file)) {
+		packed_file_free(file);
 		return problem_set(problem, ENOMEM, "no memory to pack %s", name);
+	}
 	err = file_pack(packer, file, fd, &unreadable, &own);
 	if (!err) {
 		*packed = file;
@@ -352,29 +479,6 @@ int packer_file(struct packer *packer, const char *name, int fd, struct packed_f
 
 /* ---- the end ---- */
 
-static void place_block(struct packer *packer, const struct purpose *purpose,
-			const struct placement *placement)
-{
-	if (purpose->file) {
-		purpose->file->blocks[purpose->number].offset = placement->offset;
-		purpose->file->blocks[purpose->number].stored = placement->stored;
-	} else {
-		packer->map->blocks[purpose->number].offset = placement->offset;
-		packer->map->blocks[purpose->number].stored = placement->stored;
-	}
-}
-
-static void places_set(struct packer *packer)
-{
-	uint32_t i;
-
-	for (i = 0; i < packer->count; i++)
-		place_block(packer, &packer->purposes[i], stream_placement(packer->stream, i));
-	packer->segment->state = SEGMENT_COMMITTED;
-	blocks_settle(packer);
-	purposes_drop(packer);
-}
-
 static int segment_publish(struct packer *packer, struct problem *problem)
 {
 	identity_scope struct identity caller = { 0 };
@@ -385,32 +489,78 @@ static int segment_publish(struct packer *packer, struct problem *problem)
 	return err ? err : object_publish(&packer->writer, problem);
 }
 
+static void stats_add_stream(struct packer *packer)
+{
+	struct stream_stats stats = stream_stats(packer->stream);
+
+	packer->stats.busy_us = stats.busy_us;
+	packer->stats.chunk_bytes = stats.chunk_bytes;
+	packer->stats.chunks = stats.chunks;
+	packer->stats.direct = stats.direct;
+}
+
 static int packer_flush(struct packer *packer, struct problem *problem)
 {
-	int err = packer->filling ? filling_send(packer, problem) : 0;
+	int err;
 
-	if (!err)
-		err = stream_end(packer->stream, problem);
-	if (err || !packer->count)
+	batch_send(packer);
+	if (packer->filling)
+		buffer_send(packer, take_ptr(packer->filling));
+	packer_threads_end(packer);
+	if (packer_failed(packer) || !packer->stream)
+		return sticky(packer, problem);
+	err = stream_end(packer->stream, problem);
+	stats_add_stream(packer);
+	if (err || packer->writer.length == OBJECT_HEADER_BYTES)
 		return err;
 	packer->stats.bytes_written = packer->writer.length;
 	return segment_publish(packer, problem);
+}
+
+static void batches_free(struct packer *packer)
+{
+	struct batch *batch;
+
+	while ((batch = packer->batches)) {
+		packer->batches = batch->next;
+		free(batch);
+	}
+	free(packer->gathering);
+}
+
+static void buffers_free(struct block_buffer *buffer)
+{
+	while (buffer) {
+		struct block_buffer *next = buffer->next;
+
+		block_buffer_destroy(buffer);
+		buffer = next;
+	}
 }
 
 static void packer_free(struct packer *packer)
 {
 	identity_scope struct identity caller = { 0 };
 
-	if (packer->filling)
-		stream_return(packer->stream, packer->filling);
 	if (packer->stream)
 		stream_destroy(packer->stream);
 	if (store_enter(packer->store, &caller, NULL))
-		packer->writer.unfinished[0] = 0;
+		packer->writer.begun = false;
 	object_discard(&packer->writer);
-	purposes_drop(packer);
+	batches_free(packer);
+	buffers_free(packer->sent);
+	buffers_free(packer->free);
+	block_buffer_destroy(packer->filling);
+	files_drop(packer);
 	segment_put(packer->segment);
-	free(packer->purposes);
+	memory_give_back(packer);
+	pthread_cond_destroy(&packer->lifted);
+	pthread_cond_destroy(&packer->work_done);
+	pthread_cond_destroy(&packer->work_added);
+	pthread_mutex_destroy(&packer->lock);
+	pthread_mutex_destroy(&packer->begin_lock);
+	free(packer->files);
+	free(packer->blocks);
 	free(packer);
 }
 
@@ -421,13 +571,16 @@ int packer_commit(struct packer *packer, struct packer_stats *stats, struct prob
 
 	if (err)
 		return err;
-	if (packer->stream) {
-		err = packer_flush(packer, &own);
-		if (err) {
-			packer_fail(packer, err, &own);
-			return sticky(packer, problem);
-		}
-		places_set(packer);
+	err = packer_flush(packer, &own);
+	if (err) {
+		packer_fail(packer, err, &own);
+		return sticky(packer, problem);
+	}
+	if (packer->segment) {
+		packer->segment->state = SEGMENT_COMMITTED;
+		packer->segment->bytes = packer->stats.bytes_written;
+		packer->segment->measured = true;
+		blocks_settle(packer);
 	}
 	if (stats)
 		*stats = packer->stats;
@@ -437,6 +590,10 @@ int packer_commit(struct packer *packer, struct packer_stats *stats, struct prob
 
 void packer_abort(struct packer *packer)
 {
+	static const struct problem aborted = { "given up" };
+
+	packer_fail(packer, -ECANCELED, &aborted);
+	packer_threads_end(packer);
 	pages_forget(packer);
 	packer_free(packer);
 }

@@ -6,6 +6,8 @@
  *
  *   space     ---+++-----+++++++-----+++++----      + held (in a block of a segment, or all zero)
  *                                                   - not held
+ *
+ * What is declared here may be called while a packer's threads fill the map.
  */
 #ifndef CKPT_PAGEMAP_H
 #define CKPT_PAGEMAP_H
@@ -38,11 +40,13 @@ int pagemap_for_each(struct pagemap *map, int (*each)(struct space *space, void 
 enum space_kind space_kind(const struct space *space);
 uint64_t space_id(const struct space *space);
 bool space_holds(const struct space *space, uint64_t address);
+/* From the page at address on: the end of those that are held, or are not held, like it; at most end. */
+uint64_t space_run_end(const struct space *space, uint64_t address, uint64_t end);
 /* The pages of [start,end) are no longer held. */
 void space_forget(struct space *space, uint64_t start, uint64_t end);
 /* Only the pages inside the regions stay held. */
 void space_retain(struct space *space, const struct regions *regions);
 uint64_t space_pages(const struct space *space);
-uint64_t pagemap_pages(const struct pagemap *map);
+uint64_t pagemap_pages(struct pagemap *map);
 
 #endif

@@ -13,6 +13,8 @@
 #ifndef CKPT_PAGEMAP_PRIVATE_H
 #define CKPT_PAGEMAP_PRIVATE_H
 
+#include <pthread.h>
+
 #include "pagemap.h"
 #include "segment.h"
 
@@ -51,6 +53,8 @@ struct pagemap {
 	uint32_t block_count;
 	uint32_t block_space;
 	uint32_t free_block; /* BLOCK_ZERO: none */
+	bool thin;           /* a segment is marked (thin.h) */
+	pthread_mutex_t lock;
 };
 
 struct space {
@@ -65,6 +69,10 @@ struct space {
 
 struct page_hash page_hash(const void *page);
 
+/* Around what follows, wherever a packer's threads may be at work. */
+void pagemap_lock(struct pagemap *map);
+void pagemap_unlock(struct pagemap *map);
+
 /* Takes a reference of the segment. -ENOMEM, or -EOVERFLOW after 2^32 - 1 blocks. */
 int pagemap_add_block(struct pagemap *map, struct segment *segment, uint32_t *number);
 /* Gives the numbers of blocks without live pages back; a pending segment's are kept until then. */
@@ -75,6 +83,7 @@ void pagemap_forget_segment(struct pagemap *map, const struct segment *segment);
 /* -ENOMEM, or -EINVAL for an address past SPACE_END. The old place is given up. */
 int space_put(struct space *space, uint64_t address, uint32_t block, unsigned int index,
 	      struct page_hash hash);
+/* The content is that already, and may stay where it is. */
 bool space_same(struct space *space, uint64_t address, struct page_hash hash);
 /* The first leaf from *number (of the leaf: address / 256 KiB) on, and its number; NULL: no more. */
 struct leaf *space_next_leaf(const struct space *space, uint64_t *number);

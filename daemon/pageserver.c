@@ -23,6 +23,8 @@ enum command {
 
 #define MAX_PAGES (1ull << 40)
 #define CHUNK_PAGES 256u
+/* As much is looked for, and read, before it is known that it can be. */
+#define READ_BYTES (64u << 20)
 
 struct message {
 	uint32_t command;
@@ -147,34 +149,52 @@ static int take_data(struct server *server, struct space *space, const struct me
 	return ret;
 }
 
+/* The first run of pages from *at on that nobody holds; false: there is none. */
+static bool next_missing(const struct space *space, uint64_t *at, uint64_t end, uint64_t *missing_end)
+{
+	if (*at < end && space_holds(space, *at))
+		*at = space_run_end(space, *at, end);
+	if (*at < end)
+		*missing_end = space_run_end(space, *at, end);
+	return *at < end;
+}
+
+static int read_missing(struct server *server, struct packer_source *source, uint64_t at, uint64_t end)
+{
+	struct problem unheard;
+	uint64_t to;
+	int ret = 0, waited;
+
+	for (; ret == 0 && next_missing(source->space, &at, end, &to); at = to) {
+		ret = packer_read(server->packer, source, at, to, server->problem);
+		server->stats->pages_read += (to - at) / PAGE_BYTES;
+	}
+	waited = packer_wait(server->packer, ret ? &unheard : server->problem);
+	return ret ? ret : waited;
+}
+
 /* CRIU takes the run for unchanged. What we do not hold of it is read from the stopped task. */
 static int take_unchanged(struct server *server, struct space *space, const struct message *message)
 {
 	struct task *task = tasks_find_inner(&server->reader->tasks, (pid_t)message->id);
-	uint64_t end = message->address + message->pages * PAGE_BYTES;
+	struct packer_source source = { .space = space };
+	uint64_t at = message->address, end = at + message->pages * PAGE_BYTES, part, to;
+	int ret = 0;
 
-	for (uint64_t at = message->address; at < end; at += PAGE_BYTES) {
-		uint64_t from = at;
-		int ret;
-
-		while (at < end && !space_holds(space, at))
-			at += PAGE_BYTES;
-		if (at == from)
+	for (; ret == 0 && at < end; at = part) {
+		part = end - at < READ_BYTES ? end : at + READ_BYTES;
+		if (!next_missing(space, &at, part, &to))
 			continue;
 		if (message->kind != SPACE_TASK || !task)
 			return problem_set(server->problem, ENOENT, "criu names pages at %#lx of process "
-					   "%lu that nobody holds", from, message->id);
-		ret = reader_read(server->reader, server->packer, task, space, from, at,
-				  server->problem);
-		if (ret)
-			return ret;
-		server->stats->pages_read += (at - from) / PAGE_BYTES;
-		for (; from < at; from += PAGE_BYTES)
-			if (!space_holds(space, from))
-				return problem_set(server->problem, EFAULT, "the page at %#lx of process %d "
-						   "cannot be read", from, task->pid);
+					   "%lu that nobody holds", at, message->id);
+		source.pid = task->pid;
+		ret = read_missing(server, &source, at, part);
+		if (ret == 0 && next_missing(space, &at, part, &to))
+			ret = problem_set(server->problem, EFAULT, "the page at %#lx of process %d cannot "
+					  "be read", at, task->pid);
 	}
-	return 0;
+	return ret;
 }
 
 static int serve_add(struct server *server, const struct message *message)

@@ -5,6 +5,8 @@
 
 #include <sched.h>
 
+#define PROCESSORS_MAX 4096u
+
 /* Processors that this thread may use: at least 1, at most max. */
 static inline unsigned int processors(unsigned int max)
 {

@@ -576,6 +576,17 @@ static int put_roots(struct putback *putback)
 	return err;
 }
 
+static int open_job_root(const struct capture_options *options, struct problem *problem)
+{
+	int fd;
+
+	if (!options->root)
+		return proc_open_root(options->init_pid, problem);
+	fd = open(options->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fd >= 0 ? fd : problem_set(problem, errno, "cannot enter %s: %s", options->root,
+					  strerror(errno));
+}
+
 int putback_run(struct store *store, struct manifest *manifest, struct catalog *catalog,
 		const struct capture_options *options, struct putback_stats *stats,
 		struct problem *problem)
@@ -585,7 +596,7 @@ int putback_run(struct store *store, struct manifest *manifest, struct catalog *
 				   .options = options, .stats = stats, .problem = problem,
 				   .untouched = untouched };
 	identity_scope struct identity caller = { 0 };
-	cleanup_close int job_root = proc_open_root(options->init_pid, problem);
+	cleanup_close int job_root = open_job_root(options, problem);
 	int err;
 
 	*stats = (struct putback_stats){ 0 };

@@ -2,26 +2,24 @@
 #include "reader.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
 #include "cgroup.h"
 #include "cleanup.h"
 #include "faults.h"
 #include "log.h"
+#include "processors.h"
+#include "thin.h"
 
-#define WINDOW_BYTES (1u << 20)
+/* Between questions whether to go on. */
+#define PIECE_BYTES (16u << 20)
 
 int reader_init(struct reader *reader, struct problem *problem)
 {
-	reader->window = malloc(WINDOW_BYTES);
 	if (!reader->map)
 		reader->map = pagemap_create();
-	if (!reader->window || !reader->map)
+	if (!reader->map)
 		return problem_set(problem, ENOMEM, "out of memory");
 	return 0;
 }
@@ -31,78 +29,125 @@ void reader_free(struct reader *reader)
 	tasks_free(&reader->tasks);
 	capture_destroy(reader->capture);
 	reader->capture = NULL;
-	free(reader->window);
-	reader->window = NULL;
 	if (reader->map)
 		pagemap_destroy(reader->map);
 	reader->map = NULL;
 }
 
-static int pack_window(struct reader *reader, struct packer *packer, struct space *space,
-		       uint64_t start, size_t bytes, struct problem *problem)
-{
-	int ret = 0;
+/* One way through the memory of all tasks. */
+struct passage {
+	struct reader *reader;
+	struct packer *packer;   /* NULL: only when there is no memory for another one */
+	bool epoch;
+	uint64_t unpacked;       /* bytes that were handed to the packer since it was last waited for */
+	enum pass_when when;
+	struct pass_stats *stats;
+	struct problem *problem;
+};
 
-	for (size_t offset = 0; offset < bytes && ret == 0; offset += PAGE_BYTES)
-		ret = packer_page(packer, space, start + offset, reader->window + offset, problem);
+static void stats_add(struct packer_stats *sum, const struct packer_stats *more)
+{
+	sum->pages += more->pages;
+	sum->pages_zero += more->pages_zero;
+	sum->pages_same += more->pages_same;
+	sum->pages_packed += more->pages_packed;
+	sum->bytes_written += more->bytes_written;
+	sum->cpu_us += more->cpu_us;
+	sum->busy_us += more->busy_us;
+}
+
+static int passage_begin_segment(struct passage *passage)
+{
+	struct reader *reader = passage->reader;
+	int ret = packer_create(&passage->packer, reader->store, &reader->term, reader->map,
+				passage->problem);
+
+	if (ret)
+		passage->packer = NULL;
+	else
+		packer_limit(passage->packer, reader->limits);
 	return ret;
 }
 
-/*
- * Also what the task itself may not read: PROT_NONE.  Kernels from 6.12 on can refuse that (proc_mem.force_override);
- * then it is not held, and CRIU sends it with each checkpoint, as our inventory asks for.
- */
-static ssize_t read_forbidden(const struct task *task, uint8_t *to, size_t want, uint64_t start)
+static int passage_end_segment(struct passage *passage)
 {
-	char path[64];
-	cleanup_close int memory = -1;
-	ssize_t got;
+	struct packer_stats packed;
+	int ret = packer_commit(passage->packer, &packed, passage->problem);
 
-	snprintf(path, sizeof(path), "/proc/%d/mem", task->pid);
-	memory = open(path, O_RDONLY | O_CLOEXEC);
-	if (memory < 0)
-		return errno == ENOENT ? -ESRCH : -errno;
-	got = pread(memory, to, want, (off_t)start);
-	return got < 0 ? -errno : got;
+	if (ret)
+		return ret;
+	passage->packer = NULL;
+	stats_add(&passage->stats->packed, &packed);
+	return 0;
 }
 
-/* Bytes in whole pages, 0: there is no page at start, or -errno. */
-static ssize_t read_memory(const struct task *task, uint8_t *to, size_t want, uint64_t start)
+/* A segment goes only as a whole, so none of an epoch's is much more than a 16th of the job's memory. */
+static uint64_t segment_bytes(const struct reader *reader)
 {
-	struct iovec local = { to, want };
-	struct iovec remote = { (void *)start, want };
-	ssize_t got = process_vm_readv(task->pid, &local, 1, &remote, 1, 0);
+	uint64_t bytes = pagemap_pages(reader->map) * PAGE_BYTES / 16;
+	uint64_t least = store_segment_bytes(reader->store);
 
-	if (got < 0)
-		got = errno == EFAULT ? read_forbidden(task, to, want, start) : -errno;
-	if (got == -EIO || got == -EFAULT)
+	return bytes < least ? least : bytes;
+}
+
+/* Segments that are done are of use even if a later one fails. */
+static int passage_divide(struct passage *passage, uint64_t bytes)
+{
+	uint64_t limit = segment_bytes(passage->reader);
+	int ret;
+
+	passage->unpacked += bytes;
+	if (!passage->epoch || packer_pages(passage->packer) * PAGE_BYTES + passage->unpacked < limit)
 		return 0;
-	return got < 0 ? got : got - got % PAGE_BYTES;
+	ret = packer_wait(passage->packer, passage->problem);
+	passage->unpacked = 0;
+	if (ret || packer_pages(passage->packer) * PAGE_BYTES < limit)
+		return ret;
+	ret = passage_end_segment(passage);
+	return ret ? ret : passage_begin_segment(passage);
 }
 
-int reader_read(struct reader *reader, struct packer *packer, const struct task *task,
-		struct space *space, uint64_t start, uint64_t end, struct problem *problem)
+/* In pieces, so that nobody waits long for a pass that is not wanted any more. */
+static int read_region(struct passage *passage, struct packer_source *source,
+		       const struct region *region)
 {
-	while (start < end) {
-		size_t want = end - start < WINDOW_BYTES ? end - start : WINDOW_BYTES;
-		ssize_t got = read_memory(task, reader->window, want, start);
-		int ret;
+	struct reader *reader = passage->reader;
+	uint64_t start, end, piece = store_segment_bytes(reader->store);
+	int ret = 0;
 
-		if (got == -ESRCH)
-			return -ESRCH;
-		if (got < 0)
-			return problem_set(problem, (int)-got, "cannot read the memory of process %d: %s",
-					   task->pid, strerror((int)-got));
-		ret = pack_window(reader, packer, space, start, (size_t)got, problem);
-		if (ret)
-			return ret;
-		start += (uint64_t)got;
-		if (!got) {
-			/* Unmapped since it was reported: held no longer, whatever was held. */
-			space_forget(space, start, start + PAGE_BYTES);
-			start += PAGE_BYTES;
-		}
+	if (piece > PIECE_BYTES)
+		piece = PIECE_BYTES;
+	for (start = region->start; start < region->end && ret == 0; start = end) {
+		end = region->end - start > piece ? start + piece : region->end;
+		ret = packer_read(passage->packer, source, start, end, passage->problem);
+		if (ret == 0 && reader->stopped && reader->stopped(reader->stopped_arg))
+			ret = problem_set(passage->problem, ECANCELED, "the job has ended");
+		if (ret == 0)
+			ret = passage_divide(passage, end - start);
 	}
+	return ret;
+}
+
+static int read_regions(struct passage *passage, struct packer_source *source,
+			const struct regions *regions)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < regions->count && ret == 0; i++)
+		ret = read_region(passage, source, &regions->list[i]);
+	return ret;
+}
+
+static int add_thin(struct passage *passage, const struct space *space, struct regions *regions)
+{
+	uint64_t dirty = regions_pages(regions);
+	int err = thin_regions(space, regions);
+
+	if (!err)
+		err = regions_normalise(regions);
+	if (err)
+		return problem_set(passage->problem, -err, "out of memory");
+	passage->stats->pages_thin += regions_pages(regions) - dirty;
 	return 0;
 }
 
@@ -123,140 +168,153 @@ static int collect_task(struct task *task, struct found *found, struct problem *
 	return found->gone ? 0 : ret;
 }
 
-static int collect_tasks(struct reader *reader, struct found *found, enum pass_when when, struct problem *problem)
+static int collect_tasks(struct passage *passage, struct found *found)
 {
-	struct tasks *tasks = &reader->tasks;
+	struct tasks *tasks = &passage->reader->tasks;
 	int ret = 0;
 
 	for (size_t i = 0; i < tasks->count && ret == 0; i++)
 		if (tasks->list[i].tracker)
-			ret = collect_task(&tasks->list[i], &found[i], problem);
-	if (ret == 0 && when == PASS_FROZEN)
+			ret = collect_task(&tasks->list[i], &found[i], passage->problem);
+	if (ret == 0 && passage->when == PASS_FROZEN)
 		ret = fault("reader.collected");
 	for (size_t i = 0; i < tasks->count && ret == 0; i++)
 		if (tasks->list[i].tracker && !found[i].gone)
-			ret = tracker_rearm(tasks->list[i].tracker, problem);
+			ret = tracker_rearm(tasks->list[i].tracker, passage->problem);
 	return ret;
 }
 
-static int collect_frozen(struct reader *reader, struct found *found, struct pass_stats *stats,
-			  struct problem *problem)
+static int collect_frozen(struct passage *passage, struct found *found)
 {
+	struct reader *reader = passage->reader;
 	int64_t begin = clock_ms();
-	int ret = cgroup_freeze(reader->cgroup, FREEZE_TIMEOUT_MS, problem), thawed;
+	int ret = cgroup_freeze(reader->cgroup, FREEZE_TIMEOUT_MS, passage->problem), thawed;
 
 	if (ret)
 		return ret;
 	ret = fault("reader.frozen");
 	if (ret == 0)
-		ret = collect_tasks(reader, found, PASS_RUNNING, problem);
-	thawed = cgroup_thaw(reader->cgroup, ret ? NULL : problem);
-	stats->frozen_ms = clock_ms() - begin;
+		ret = collect_tasks(passage, found);
+	thawed = cgroup_thaw(reader->cgroup, ret ? NULL : passage->problem);
+	passage->stats->frozen_ms = clock_ms() - begin;
 	return ret ? ret : thawed;
 }
 
-/* What was held of it is of no use. If the process is still there, it is found as a new one. */
-static void task_is_gone(struct task *task, struct space *space)
+static int pass_task(struct passage *passage, struct task *task, struct found *found,
+		     struct packer_source *source)
 {
-	space_forget(space, 0, UINT64_MAX & ~(uint64_t)(PAGE_BYTES - 1));
+	int ret = 0;
+
+	source->pid = task->pid;
+	source->gone = found->gone;
+	source->space = pagemap_space(passage->reader->map, SPACE_TASK, (uint64_t)task->inner_pid);
+	if (!source->space)
+		return problem_set(passage->problem, ENOMEM, "out of memory");
+	if (found->gone)
+		return 0;
+	if (found->full)
+		space_retain(source->space, &found->regions);
+	else if (passage->reader->tasks.mechanism->rearm)
+		space_retain(source->space, &found->present);
+	passage->stats->full += found->full;
+	passage->stats->pages_dirty += regions_pages(&found->regions);
+	if (passage->epoch)
+		ret = add_thin(passage, source->space, &found->regions);
+	return ret ? ret : read_regions(passage, source, &found->regions);
+}
+
+/* What was held of it is of no use. If the process is still there, it is found as a new one. */
+static void task_is_gone(struct task *task, const struct packer_source *source)
+{
+	space_forget(source->space, 0, UINT64_MAX & ~(uint64_t)(PAGE_BYTES - 1));
 	tracker_close(task->tracker);
 	task->tracker = NULL;
 	task->start_time = 0;
 }
 
-static int read_regions(struct reader *reader, struct packer *packer, struct task *task,
-			struct space *space, const struct regions *regions, struct problem *problem)
+static int read_tasks(struct passage *passage, struct found *found, struct packer_source *sources)
 {
-	int ret = 0;
+	struct tasks *tasks = &passage->reader->tasks;
+	struct problem unheard;
+	int ret = 0, waited = 0;
 
-	for (size_t i = 0; i < regions->count && ret == 0; i++) {
-		ret = reader_read(reader, packer, task, space, regions->list[i].start,
-				  regions->list[i].end, problem);
-		if (ret == 0 && reader->stopped && reader->stopped(reader->stopped_arg))
-			ret = problem_set(problem, ECANCELED, "the job has ended");
+	for (size_t i = 0; i < tasks->count && ret == 0; i++) {
+		struct task *task = &tasks->list[i];
+
+		if (task->tracker)
+			ret = pass_task(passage, task, &found[i], &sources[i]);
+		else
+			pagemap_forget_space(passage->reader->map, SPACE_TASK, (uint64_t)task->inner_pid);
 	}
-	return ret;
+	if (passage->packer)
+		waited = packer_wait(passage->packer, ret ? &unheard : passage->problem);
+	for (size_t i = 0; i < tasks->count; i++)
+		if (sources[i].gone)
+			task_is_gone(&tasks->list[i], &sources[i]);
+	return ret ? ret : waited;
 }
 
-static int read_task(struct reader *reader, struct packer *packer, struct task *task,
-		     struct found *found, struct pass_stats *stats, struct problem *problem)
+static int pass_tasks(struct passage *passage)
 {
-	struct space *space;
+	struct tasks *tasks = &passage->reader->tasks;
+	cleanup_free struct found *found = calloc(tasks->count + 1, sizeof(*found));
+	cleanup_free struct packer_source *sources = calloc(tasks->count + 1, sizeof(*sources));
 	int ret;
 
-	if (!task->tracker) {
-		pagemap_forget_space(reader->map, SPACE_TASK, (uint64_t)task->inner_pid);
-		return 0;
-	}
-	space = pagemap_space(reader->map, SPACE_TASK, (uint64_t)task->inner_pid);
-	if (!space)
-		return problem_set(problem, ENOMEM, "out of memory");
-	if (found->full)
-		space_retain(space, &found->regions);
-	else if (reader->tasks.mechanism->rearm && !found->gone)
-		space_retain(space, &found->present);
-	stats->full += found->full;
-	stats->pages_dirty += regions_pages(&found->regions);
-	ret = found->gone ? -ESRCH : read_regions(reader, packer, task, space, &found->regions, problem);
-	if (ret == -ESRCH)
-		task_is_gone(task, space);
-	return ret == -ESRCH ? 0 : ret;
-}
-
-static int pass_tasks(struct reader *reader, struct packer *packer, enum pass_when when,
-		      struct found *found, struct pass_stats *stats, struct problem *problem)
-{
-	struct tasks *tasks = &reader->tasks;
-	int ret;
-
-	if (when == PASS_RUNNING && !tasks->mechanism->collects_while_running)
-		ret = collect_frozen(reader, found, stats, problem);
+	if (!found || !sources)
+		return problem_set(passage->problem, ENOMEM, "out of memory");
+	if (passage->when == PASS_RUNNING && !tasks->mechanism->collects_while_running)
+		ret = collect_frozen(passage, found);
 	else
-		ret = collect_tasks(reader, found, when, problem);
-	for (size_t i = 0; i < tasks->count && ret == 0; i++)
-		ret = read_task(reader, packer, &tasks->list[i], &found[i], stats, problem);
+		ret = collect_tasks(passage, found);
+	if (ret == 0)
+		ret = read_tasks(passage, found, sources);
+	for (size_t i = 0; i < tasks->count; i++) {
+		regions_free(&found[i].regions);
+		regions_free(&found[i].present);
+	}
 	return ret;
 }
 
-static int pass_files(struct reader *reader, struct packer *packer, struct pass_stats *stats,
-		      struct problem *problem)
+static int pass_files(struct passage *passage)
 {
+	struct reader *reader = passage->reader;
 	cleanup_free uint64_t *inodes = NULL;
 	struct capture_mapped mapped = { 0 };
 	int ret = tasks_mapped_files(&reader->tasks, &inodes, &mapped.count);
 
 	if (ret)
-		return problem_set(problem, -ret, "out of memory");
+		return problem_set(passage->problem, -ret, "out of memory");
 	mapped.inodes = inodes;
-	ret = capture_pass(reader->capture, &mapped, packer, reader->map, &stats->captured, problem);
-	stats->pages_dirty += stats->captured.bytes_read / PAGE_BYTES;
+	ret = capture_pass(reader->capture, &mapped, passage->packer, reader->map,
+			   &passage->stats->captured, passage->problem);
+	passage->stats->pages_dirty += passage->stats->captured.bytes_read / PAGE_BYTES;
+	return ret;
+}
+
+static int pass(struct passage *passage)
+{
+	struct reader *reader = passage->reader;
+	int64_t begin = clock_ms();
+	int ret = tasks_update(&reader->tasks, reader->cgroup, reader->map, passage->problem);
+
+	passage->stats->tasks = (unsigned int)reader->tasks.count;
+	if (ret == 0)
+		ret = pass_tasks(passage);
+	if (ret == 0 && reader->capture)
+		ret = pass_files(passage);
+	passage->stats->ms = clock_ms() - begin;
 	return ret;
 }
 
 int reader_pass(struct reader *reader, struct packer *packer, enum pass_when when,
 		struct pass_stats *stats, struct problem *problem)
 {
-	int64_t begin = clock_ms();
-	struct found *found;
-	int ret = tasks_update(&reader->tasks, reader->cgroup, reader->map, problem);
+	struct passage passage = { .reader = reader, .packer = packer, .when = when, .stats = stats,
+				   .problem = problem };
 
-	memset(stats, 0, sizeof(*stats));
-	if (ret)
-		return ret;
-	stats->tasks = (unsigned int)reader->tasks.count;
-	found = calloc(reader->tasks.count + 1, sizeof(*found));
-	if (!found)
-		return problem_set(problem, ENOMEM, "out of memory");
-	ret = pass_tasks(reader, packer, when, found, stats, problem);
-	if (ret == 0 && reader->capture)
-		ret = pass_files(reader, packer, stats, problem);
-	for (size_t i = 0; i < reader->tasks.count; i++) {
-		regions_free(&found[i].regions);
-		regions_free(&found[i].present);
-	}
-	free(found);
-	stats->ms = clock_ms() - begin;
-	return ret;
+	*stats = (struct pass_stats){ 0 };
+	return pass(&passage);
 }
 
 void reader_restart(struct reader *reader)
@@ -266,22 +324,47 @@ void reader_restart(struct reader *reader)
 		capture_restart(reader->capture);
 }
 
+/* The store's part and the threads' part of the time, if nothing had held them back. */
+static int64_t full_speed_ms(const struct reader *reader, const struct pass_stats *stats)
+{
+	uint64_t store_ms = stats->packed.busy_us / 1000;
+	uint64_t threads_ms = stats->packed.cpu_us / 1000 / processors(PROCESSORS_MAX);
+	uint64_t ms = store_ms > threads_ms ? store_ms : threads_ms;
+
+	return reader->limits && ms < (uint64_t)stats->ms ? (int64_t)ms : stats->ms;
+}
+
+static void mark_thin(struct reader *reader)
+{
+	enum thin_time when = reader->cleans == READER_CLEANS ? THIN_BETWEEN_CHECKPOINTS :
+								THIN_BEFORE_CHECKPOINT;
+
+	if (reader->cleans == READER_KEEPS)
+		thin_unmark(reader->map);
+	else if (thin_mark(reader->map, when))
+		log_warn("no memory to see which segments are thin: their space is used for longer");
+}
+
 int reader_epoch(struct reader *reader, struct pass_stats *stats, struct problem *problem)
 {
-	struct packer *packer;
+	struct passage passage = { .reader = reader, .epoch = true, .when = PASS_RUNNING, .stats = stats,
+				   .problem = problem };
 	int64_t begin = clock_ms();
-	int ret = packer_create(&packer, reader->store, &reader->term, reader->map, problem);
+	int ret;
 
+	*stats = (struct pass_stats){ 0 };
+	ret = passage_begin_segment(&passage);
 	if (ret)
 		return ret;
-	ret = reader_pass(reader, packer, PASS_RUNNING, stats, problem);
+	mark_thin(reader);
+	ret = pass(&passage);
 	if (ret == 0)
-		ret = packer_commit(packer, &stats->packed, problem);
-	if (ret) {
-		packer_abort(packer);
-		if (ret != -ECANCELED)
-			reader_restart(reader);
-	}
+		ret = passage_end_segment(&passage);
+	if (passage.packer)
+		packer_abort(passage.packer);
+	if (ret && ret != -ECANCELED)
+		reader_restart(reader);
 	stats->ms = clock_ms() - begin;
+	stats->full_speed_ms = full_speed_ms(reader, stats);
 	return ret;
 }

@@ -6,7 +6,8 @@
  *   read      process_vm_readv, after the collect: a page that changes meanwhile is dirty again
  *   pack      zero? same? compress, seal, write
  *
- * Captured files (capture.h) follow the tasks in each pass.
+ * The reader collects; the packer's threads read and pack meanwhile.  Captured files (capture.h) follow the
+ * tasks in each pass.
  *
  * If a pass fails, continuity is lost: the next collect of every task is full, and content hashes
  * keep what did not change off the network.
@@ -34,17 +35,21 @@ struct reader {
 	/* Asked between windows of a long pass; true: stop, the job is gone. */
 	bool (*stopped)(void *arg);
 	void *stopped_arg;
-	uint8_t *window;        /* the reader's buffer */
 	struct capture *capture; /* of the job's files; NULL: none */
+	const struct limits *limits; /* while the job runs; NULL: none */
+	/* Whether epochs stream again what lies in thin segments (thin.h). */
+	enum { READER_KEEPS, READER_CLEANS, READER_CLEANS_FOR_CHECKPOINT } cleans;
 };
 
 struct pass_stats {
 	struct packer_stats packed;
 	struct capture_stats captured;
 	uint64_t pages_dirty;   /* reported by the trackers, and read of captured files */
+	uint64_t pages_thin;    /* read besides, because of where they lie */
 	unsigned int full;      /* tasks whose collect was full */
 	unsigned int tasks;
 	int64_t ms;
+	int64_t full_speed_ms;  /* about what an epoch would have taken without limits */
 	int64_t frozen_ms;      /* for which the pass itself stopped the job: see pass_when */
 };
 
@@ -65,10 +70,7 @@ int reader_pass(struct reader *reader, struct packer *packer, enum pass_when whe
 		struct pass_stats *stats, struct problem *problem);
 /* What was collected last is not durable: the next pass collects and reads everything. */
 void reader_restart(struct reader *reader);
-/* One epoch: a pass of its own segment, durable when it returns 0. */
+/* One epoch: a pass with segments of its own, durable when it returns 0. */
 int reader_epoch(struct reader *reader, struct pass_stats *stats, struct problem *problem);
-/* Reads one page range of a task and packs it. */
-int reader_read(struct reader *reader, struct packer *packer, const struct task *task,
-		struct space *space, uint64_t start, uint64_t end, struct problem *problem);
 
 #endif

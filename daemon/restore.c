@@ -11,7 +11,6 @@
 #include "cleanup.h"
 #include "directory.h"
 #include "faults.h"
-#include "host.h"
 #include "image.h"
 
 /* One unpacking: the position over all spaces. */
@@ -102,10 +101,10 @@ static int read_files(struct restore_facts *facts)
 	return 0;
 }
 
-static int read_meta(struct restore_facts *facts, const struct manifest *manifest,
-		     struct problem *problem)
+int restore_read(const struct manifest *manifest, struct restore_facts *facts,
+		 struct problem *problem)
 {
-	json_error_t error;
+	json_error_t error = { .text = "" };
 
 	memset(facts, 0, sizeof(*facts));
 	facts->meta = json_loads(manifest->meta, 0, &error);
@@ -114,28 +113,23 @@ static int read_meta(struct restore_facts *facts, const struct manifest *manifes
 				   error.text);
 	facts->stdout_bytes = (uint64_t)json_integer_value(json_object_get(facts->meta, "stdout"));
 	facts->stderr_bytes = (uint64_t)json_integer_value(json_object_get(facts->meta, "stderr"));
-	return host_check(json_object_get(facts->meta, "host"), problem);
+	pagemap_for_each(manifest->map, count_memory, &facts->pages);
+	return 0;
 }
 
 int restore_unpack(struct store *store, struct manifest *manifest, const char *images,
-		   struct restore_facts *facts, restore_progress progress, void *arg,
-		   struct problem *problem)
+		   restore_progress progress, void *arg, struct problem *problem)
 {
 	struct unpack unpack = { .store = store, .manifest = manifest, .images = images,
 				 .progress = progress, .arg = arg, .problem = problem };
-	int ret = read_meta(facts, manifest, problem);
+	int ret = directory_make_empty(images, problem);
 
 	pagemap_for_each(manifest->map, count_memory, &unpack.all);
-	facts->pages = unpack.all;
-	if (ret == 0)
-		ret = directory_make_empty(images, problem);
 	if (ret == 0)
 		ret = pagemap_for_each(manifest->map, unpack_space, &unpack);
 	for (size_t i = 0; i < manifest->file_count && ret == 0; i++)
 		if (strcmp(packed_file_name(manifest->files[i]), CATALOG_NAME))
 			ret = unpack_file(&unpack, packed_file_name(manifest->files[i]));
-	if (ret)
-		restore_free(facts);
 	return ret;
 }
 

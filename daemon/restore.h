@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Restoring a job in two steps.  restore_unpack() reads a whole checkpoint from the store into
- * CRIU's images on the local disk, authenticating every byte, and touches nothing else: only after
- * it may the job's term be taken.  restore_run() then lets CRIU make the job.
+ * Restoring a job in steps.  restore_read() says what the checkpoint is of; restore_unpack() reads a
+ * whole checkpoint from the store into CRIU's images on the local disk, authenticating every byte,
+ * and touches nothing else: only after it may the job's term be taken.  restore_run() then lets CRIU
+ * make the job.  The images are stock ones: `ckptctl export` ends with them.
  */
 #ifndef CKPT_RESTORE_H
 #define CKPT_RESTORE_H
@@ -26,10 +27,12 @@ struct restore_facts {
 /* Called with what has been done so far, for progress. */
 typedef void (*restore_progress)(void *arg, uint64_t pages_done, uint64_t pages_all);
 
-/* -EBADMSG: damaged, try an older one. -ENOTSUP: this node cannot run it. */
+/* restore_free() the facts also after an error. */
+int restore_read(const struct manifest *manifest, struct restore_facts *facts,
+		 struct problem *problem);
+/* -EBADMSG: damaged, try an older one. */
 int restore_unpack(struct store *store, struct manifest *manifest, const char *images,
-		   struct restore_facts *facts, restore_progress progress, void *arg,
-		   struct problem *problem);
+		   restore_progress progress, void *arg, struct problem *problem);
 int restore_run(const struct criu_job *criu, const struct restore_facts *facts, int timeout_ms,
 		struct problem *problem);
 void restore_free(struct restore_facts *facts);

@@ -29,7 +29,7 @@ struct segment *segment_create(struct store *store, uint64_t term, uint64_t numb
 
 struct segment *segment_get(struct segment *segment)
 {
-	segment->references++;
+	__atomic_add_fetch(&segment->references, 1, __ATOMIC_RELAXED);
 	return segment;
 }
 
@@ -42,12 +42,13 @@ static void unlist(struct segment *segment)
 	for (link = &store->segments; *link != segment; link = &(*link)->next)
 		;
 	*link = segment->next;
+	store->segments_dropped = true;
 	pthread_mutex_unlock(&store->lock);
 }
 
 void segment_put(struct segment *segment)
 {
-	if (!segment || --segment->references)
+	if (!segment || __atomic_sub_fetch(&segment->references, 1, __ATOMIC_ACQ_REL))
 		return;
 	if (segment->store)
 		unlist(segment);

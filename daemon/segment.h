@@ -6,6 +6,7 @@
 #ifndef CKPT_SEGMENT_H
 #define CKPT_SEGMENT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct store;
@@ -23,6 +24,13 @@ struct segment {
 	uint64_t number;
 	unsigned int references;
 	enum segment_state state;
+	/* See thin.h; under the page map's lock. */
+	uint64_t bytes;          /* of the whole object, or of what is known of it */
+	bool measured;           /* it is the whole object */
+	uint64_t live_bytes;
+	bool counted;
+	bool thin;
+	bool pinned;             /* a kept checkpoint refers to it, as far as is known */
 };
 
 /* With one reference. NULL when memory is out. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "segment_reader.h"
 
-#include <fcntl.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +17,7 @@ struct open_segment {
 /* The segment that was used longest ago is closed when there is no room. */
 struct segment_reader {
 	struct store *store;
-	struct block_codec *codec;
+	struct block_codec *codec; /* NULL, like buffer, before the first block */
 	uint8_t *buffer;
 	uint64_t clock;
 	struct open_segment segments[SEGMENTS_OPEN];
@@ -27,15 +27,9 @@ struct segment_reader *segment_reader_create(struct store *store)
 {
 	struct segment_reader *reader = calloc(1, sizeof(*reader));
 
-	if (!reader)
-		return NULL;
-	reader->store = store;
-	reader->codec = block_codec_create((struct compression){ .method = COMPRESSION_NONE });
-	reader->buffer = malloc(BLOCK_STORED_MAX);
-	if (reader->codec && reader->buffer)
-		return reader;
-	segment_reader_destroy(reader);
-	return NULL;
+	if (reader)
+		reader->store = store;
+	return reader;
 }
 
 void segment_reader_destroy(struct segment_reader *reader)
@@ -66,6 +60,8 @@ static int segment_open(struct segment_reader *reader, struct open_segment *open
 	err = store_enter(reader->store, &caller, problem);
 	if (!err)
 		err = object_open(&open->object, reader->store, &id, problem);
+	if (err == -ENOENT)
+		return store_damaged(reader->store, problem, open->object.name, "it is missing");
 	if (!err)
 		open->segment = segment;
 	return err;
@@ -94,16 +90,34 @@ static int segment_find(struct segment_reader *reader, const struct segment *seg
 	return err;
 }
 
+static int read_block(struct segment_reader *reader, const struct segment *segment,
+		      uint64_t offset, uint32_t stored, struct object_reader **object,
+		      struct block_header *header, uint8_t *plain, struct problem *problem)
+{
+	int err = segment_find(reader, segment, object, problem);
+
+	if (err)
+		return err;
+	if (!reader->codec)
+		reader->codec = block_codec_create((struct compression){ .method = COMPRESSION_NONE },
+						   BLOCK_CONTENT_MAX);
+	if (!reader->buffer)
+		reader->buffer = malloc(BLOCK_STORED_MAX);
+	if (!reader->codec || !reader->buffer)
+		return problem_set(problem, ENOMEM, "no memory to read %s/%s", reader->store->path,
+				   (*object)->name);
+	return object_read(*object, reader->codec, offset, stored, reader->buffer, header, plain,
+			   problem);
+}
+
 int segment_reader_block(struct segment_reader *reader, const struct block *block, uint8_t *plain,
 			 struct problem *problem)
 {
 	struct object_reader *object;
 	struct block_header header;
-	int err = segment_find(reader, block->segment, &object, problem);
+	int err = read_block(reader, block->segment, block->offset, block->stored, &object, &header,
+			     plain, problem);
 
-	if (!err)
-		err = object_read(object, reader->codec, block->offset, block->stored,
-				  reader->buffer, &header, plain, problem);
 	if (!err && header.pages != block->pages)
 		err = store_damaged(reader->store, problem, object->name,
 				    "the block at %" PRIu64 " has %u pages, not %u", block->offset,
@@ -123,10 +137,8 @@ int segment_reader_file_block(struct segment_reader *reader, const struct packed
 		memset(plain, 0, block->length);
 		return 0;
 	}
-	err = segment_find(reader, file->segment, &object, problem);
-	if (!err)
-		err = object_read(object, reader->codec, block->offset, block->stored,
-				  reader->buffer, &header, plain, problem);
+	err = read_block(reader, file->segment, block->offset, block->stored, &object, &header, plain,
+			 problem);
 	if (!err && (header.kind != BLOCK_OF_FILE || header.content_length != block->length))
 		err = store_damaged(reader->store, problem, object->name,
 				    "the block at %" PRIu64 " is not that of file %s", block->offset,
@@ -139,5 +151,5 @@ void segment_reader_announce(struct segment_reader *reader, const struct block *
 	struct object_reader *object;
 
 	if (!segment_find(reader, block->segment, &object, NULL))
-		posix_fadvise(object->fd, block->offset, block->stored, POSIX_FADV_WILLNEED);
+		object_announce(object, block->offset, block->stored);
 }

@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "store_private.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "cleanup.h"
-#include "faults.h"
-#include "log.h"
 #include "segment.h"
+
+#define SEGMENT_BYTES (16u << 20)
 
 /* ---- the store user's identity ---- */
 
@@ -53,6 +49,9 @@ static const char *remedy(const struct store *store, int err, char *text, size_t
 		return "it was removed, or the store is not mounted";
 	case EEXIST:
 		return "another owner of the job wrote it";
+	case EOPNOTSUPP:
+		return "the file system has neither hard links nor renameat2(RENAME_NOREPLACE), so a job "
+		       "cannot be owned safely: use another one for the store";
 	}
 	return "see errno(3)";
 }
@@ -171,54 +170,38 @@ uint64_t store_instance(void)
 
 /* ---- listing ---- */
 
-static int list_add(struct object_list *list, size_t *space, const struct object_id *id)
-{
-	struct object_id *ids = list->ids;
+struct lister {
+	struct object_list *list;
+	size_t space;
+};
 
-	if (list->count == *space) {
-		*space = *space ? *space * 2 : 64;
-		ids = realloc(ids, *space * sizeof(*ids));
+/* Names that are no object's are left alone. */
+static int list_add(void *arg, const char *name)
+{
+	struct lister *lister = arg;
+	struct object_list *list = lister->list;
+	struct object_id *ids = list->ids, id;
+
+	if (!object_parse(name, &id))
+		return 0;
+	if (list->count == lister->space) {
+		lister->space = lister->space ? lister->space * 2 : 64;
+		ids = realloc(ids, lister->space * sizeof(*ids));
 		if (!ids)
 			return -ENOMEM;
 		list->ids = ids;
 	}
-	ids[list->count++] = *id;
+	ids[list->count++] = id;
 	return 0;
 }
 
-static int list_read(struct object_list *list, DIR *dir)
-{
-	struct object_id id;
-	struct dirent *entry;
-	size_t space = 0;
-	int err;
-
-	for (;;) {
-		errno = 0;
-		entry = readdir(dir);
-		if (!entry)
-			return -errno;
-		if (!object_parse(entry->d_name, &id))
-			continue;
-		err = list_add(list, &space, &id);
-		if (err)
-			return err;
-	}
-}
-
-/* Opened by its path each time: that makes an NFS client ask whether the directory changed. */
 int store_list(struct store *store, struct object_list *list, struct problem *problem)
 {
-	DIR *dir = NULL;
-	int err = fault("store.list");
+	struct lister lister = { .list = list };
+	int err;
 
 	*list = (struct object_list){ 0 };
-	if (!err) {
-		dir = opendir(store->path);
-		err = dir ? list_read(list, dir) : -errno;
-	}
-	if (dir)
-		closedir(dir);
+	err = store->backend->kind->list(store->backend, list_add, &lister);
 	if (err) {
 		free(list->ids);
 		*list = (struct object_list){ 0 };
@@ -263,24 +246,34 @@ int store_next_number(struct store *store, uint64_t term, uint64_t *number,
 	return err;
 }
 
-int store_sync_directory(struct store *store, struct problem *problem)
-{
-	int err = try_call("store.fsync_dir", fsync(store->fd));
-
-	/* Some network file systems have no fsync for directories and are synchronous there. */
-	if (!err || err == -EINVAL || err == -EOPNOTSUPP)
-		return 0;
-	return store_problem(store, problem, -err, "fsync", "");
-}
-
 int store_remove(struct store *store, const struct object_id *id, struct problem *problem)
 {
 	char name[OBJECT_NAME_MAX];
 	int err;
 
 	object_name(name, id);
-	err = try_call("store.remove", unlinkat(store->fd, name, 0));
-	return err && err != -ENOENT ? store_problem(store, problem, -err, "remove", name) : 0;
+	err = store->backend->kind->remove(store->backend, name);
+	return err ? store_problem(store, problem, -err, "remove", name) : 0;
+}
+
+int store_stat(struct store *store, const struct object_id *id, struct backend_stat *stat,
+	       struct problem *problem)
+{
+	char name[OBJECT_NAME_MAX];
+	int err;
+
+	object_name(name, id);
+	err = store->backend->kind->stat(store->backend, name, stat);
+	return err ? store_problem(store, problem, -err, "stat", name) : 0;
+}
+
+void store_unfinished_name(char name[OBJECT_NAME_MAX], uint64_t term)
+{
+	struct object_id id = { .kind = OBJECT_UNFINISHED, .term = term,
+				.instance = store_instance() };
+
+	seal_random(&id.number, sizeof(id.number));
+	object_name(name, &id);
 }
 
 /* ---- opening ---- */
@@ -294,51 +287,24 @@ static bool job_name_valid(const char *job)
 	return length && length <= JOB_NAME_MAX && job[0] != '.' && strspn(job, allowed) == length;
 }
 
-static int make_directory(struct store *store, const char *directory, struct problem *problem)
+/*
+ * Forked processes share pages, so a checkpoint may have more of them than the node has; but the map of
+ * 64 times as many, at 22 bytes each, takes a third of its memory.
+ */
+static uint64_t node_pages_max(void)
 {
-	struct stat stat_buffer;
-	int err = 0;
-
-	if (stat(directory, &stat_buffer))
-		err = errno;
-	else if (!S_ISDIR(stat_buffer.st_mode))
-		err = ENOTDIR;
-	if (err)
-		return problem_set(problem, err,
-				   "the store %s cannot be used by user %u: %s; make the directory, "
-				   "mount it, or change store in ckptd.conf",
-				   directory, store->uid, strerror(err));
-	err = try_call("store.mkdir", mkdir(store->path, 0700));
-	return !err || err == -EEXIST ? 0 :
-		store_problem(store, problem, -err, "make the job's directory", "");
+	return 64ull * (uint64_t)sysconf(_SC_PHYS_PAGES);
 }
 
-static int check_directory(struct store *store, struct problem *problem)
+static void keys_set(struct store *store, const struct keys *keys)
 {
-	struct stat stat;
+	unsigned int i;
 
-	if (fstat(store->fd, &stat))
-		return store_problem(store, problem, errno, "stat", "");
-	if (stat.st_mode & (S_IWGRP | S_IWOTH))
-		return problem_set(problem, EPERM,
-				   "%s can be written by others than its owner, user %u: chmod go-w it",
-				   store->path, stat.st_uid);
-	if (faccessat(store->fd, ".", W_OK | X_OK, AT_EACCESS) && errno == EROFS)
-		return store_problem(store, problem, EROFS, "write", "");
-	return 0;
-}
-
-static int open_directory(struct store *store, const struct store_options *options,
-			  struct problem *problem)
-{
-	int err = options->known ? 0 : make_directory(store, options->directory, problem);
-
-	if (err)
-		return err;
-	store->fd = open(store->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (store->fd < 0)
-		return store_problem(store, problem, errno, "open the job's directory", "");
-	return check_directory(store, problem);
+	for (i = 0; i < keys->count; i++) {
+		seal_job_key(store->keys[i].job_key, keys->list[i], store->job);
+		seal_check_value(store->keys[i].check, keys->list[i]);
+	}
+	store->key_count = keys->count;
 }
 
 static int store_set(struct store *store, const struct store_options *options, const char *job,
@@ -349,17 +315,20 @@ static int store_set(struct store *store, const struct store_options *options, c
 	store->uid = options->uid;
 	store->gid = options->gid;
 	store->buffer_bytes = options->buffer_bytes;
+	store->segment_bytes = SEGMENT_BYTES;
+	store->pages_max = options->pages_max ? options->pages_max : node_pages_max();
 	store->job = strdup(job);
 	if (!store->job || asprintf(&store->path, "%s/%s", options->directory, job) < 0)
 		return problem_set(problem, ENOMEM, "no memory to open the store of job %s", job);
 	err = compression_parse(&store->compression, options->compress, problem);
 	if (err)
 		return err;
-	if (seal_init())
-		return problem_set(problem, EIO, "libsodium does not start");
-	seal_job_key(store->job_key, options->cluster_key, job);
-	seal_check_value(store->key_check, options->cluster_key);
-	return 0;
+	err = seal_init(problem);
+	if (!err)
+		err = seal_parse(&store->algorithm, options->seal, problem);
+	if (!err)
+		keys_set(store, options->keys);
+	return err;
 }
 
 int store_open(struct store **opened, const struct store_options *options, const char *job,
@@ -376,13 +345,13 @@ int store_open(struct store **opened, const struct store_options *options, const
 	store = calloc(1, sizeof(*store));
 	if (!store)
 		return problem_set(problem, ENOMEM, "no memory to open the store of job %s", job);
-	store->fd = -1;
+	store->backend = options->backend;
 	pthread_mutex_init(&store->lock, NULL);
 	err = store_set(store, options, job, problem);
 	if (!err)
 		err = store_enter(store, &caller, problem);
-	if (!err)
-		err = open_directory(store, options, problem);
+	if (!err && !store->backend)
+		err = backend_file_open(&store->backend, store, options, problem);
 	if (err)
 		store_close(store);
 	else
@@ -398,25 +367,35 @@ void store_close(struct store *store)
 		return;
 	for (segment = store->segments; segment; segment = segment->next)
 		segment->store = NULL;
-	if (store->fd >= 0)
-		close(store->fd);
+	if (store->backend)
+		store->backend->kind->close(store->backend);
 	pthread_mutex_destroy(&store->lock);
-	seal_wipe(store->job_key, sizeof(store->job_key));
+	seal_wipe(store->keys, sizeof(store->keys));
 	free(store->path);
 	free(store->job);
 	free(store);
 }
 
+size_t store_segment_bytes(const struct store *store)
+{
+	return store->segment_bytes;
+}
+
+void store_describe_writes(const struct store *store, char text[128])
+{
+	int err = __atomic_load_n(&store->direct_err, __ATOMIC_RELAXED);
+
+	text[0] = '\0';
+	if (err)
+		snprintf(text, 128, "through the page cache: no O_DIRECT (%.60s)", strerror(-err));
+	else if (__atomic_load_n(&store->direct_written, __ATOMIC_RELAXED))
+		snprintf(text, 128, "direct (O_DIRECT)");
+}
+
 int store_free_bytes(struct store *store, uint64_t *bytes)
 {
 	identity_scope struct identity caller = { 0 };
-	struct statvfs stat;
 	int err = store_enter(store, &caller, NULL);
 
-	if (err)
-		return err;
-	if (fstatvfs(store->fd, &stat))
-		return -errno;
-	*bytes = (uint64_t)stat.f_bavail * stat.f_frsize;
-	return 0;
+	return err ? err : store->backend->kind->free_bytes(store->backend, bytes);
 }

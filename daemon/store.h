@@ -13,27 +13,41 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "key.h"
 #include "problem.h"
 
 struct store;
 
+enum store_use {
+	STORE_MAKE,                     /* the job's directory is made when it is missing */
+	STORE_KNOWN,                    /* -ENOENT when there is none */
+	STORE_READ,                     /* the same, and nothing will be written */
+};
+
 struct store_options {
 	const char *directory;          /* the class's store; must exist */
-	bool known;                     /* so must the job's directory in it; else it is made */
+	enum store_use use;
 	uid_t uid;                      /* store_user's */
 	gid_t gid;
-	const uint8_t *cluster_key;     /* 32 bytes, /etc/ckpt/key */
+	const struct keys *keys;        /* the cluster's; copied */
 	const char *compress;           /* "none", "lz4", "zstd", "zstd:LEVEL" */
+	const char *seal;               /* "auto", "none" */
 	size_t buffer_bytes;            /* bound of all buffers of this job's stream */
+	uint64_t pages_max;             /* in one checkpoint that is read; 0: what this node can hold */
+	struct backend *backend;        /* NULL, or used in directory's place and then closed */
 };
 
 /*
- * Opens the job's directory (made when missing, mode 0700) below options->directory.
+ * Opens the job's directory (mode 0700) below options->directory: backend.h.
  * job is "UID-NAME": letters, digits, '.', '_', '-'; not starting with '.'; at most 128 bytes.
  */
 int store_open(struct store **store, const struct store_options *options, const char *job,
 	       struct problem *problem);
 void store_close(struct store *store);
+/* Segments of epochs are not divided into shorter ones than this. */
+size_t store_segment_bytes(const struct store *store);
+/* How segments are written, for people; "": none was yet. */
+void store_describe_writes(const struct store *store, char text[128]);
 /* Free bytes for store_user, for status and forecasts. */
 int store_free_bytes(struct store *store, uint64_t *bytes);
 
@@ -47,12 +61,17 @@ struct term {
 	char node[64];                  /* host name of the owner */
 	char base[64];                  /* manifest that the owner started from; "": none */
 	bool released;                  /* its newest checkpoint is final: nobody runs the job */
+	bool damaged;                   /* node and base are not known, the problem says why */
 	int64_t age_ms;                 /* since the lease was renewed, by the server's clock */
 };
 
 #define TERM_LEASE_RENEW_MS 10000
 #define TERM_LEASE_MS 35000
 
+/*
+ * The newest term.  Of one whose object is damaged, what is needed to take the next: checkpoints that
+ * it committed itself can still be restored.
+ */
 int store_read_term(struct store *store, struct term *term, struct problem *problem);
 /*
  * Takes the term after previous (as store_read_term gave it) with the given base.
@@ -79,6 +98,8 @@ int store_list_checkpoints(struct store *store, char ***names, size_t *count,
 struct pagemap;
 int store_clean(struct store *store, const struct term *own, unsigned int keep,
 		const struct pagemap *live, uint64_t *bytes_used, struct problem *problem);
+/* Whether cleaning may find anything that it did not find the last time. */
+bool store_is_dirty(struct store *store);
 /*
  * The job has ended: manifests first, then segments, terms and the directory. -ESTALE: it has another
  * owner by now, and nothing is removed.

@@ -4,13 +4,9 @@
  * refer to, the terms that the chain goes through, and what belongs to a term that is newer than ours.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "cleanup.h"
-#include "faults.h"
 #include "log.h"
 #include "manifest_format.h"
 #include "pagemap_private.h"
@@ -73,14 +69,18 @@ static int keep_manifest(struct cleaning *cleaning, const struct object_id *id, 
 	return err;
 }
 
-/* The newest that can be read, and what is newer than those. */
+/*
+ * The newest that can be read, and what is newer than those.  A chain that is cut by a damaged term
+ * will do, when it has enough of them.
+ */
 static int keep_manifests(struct cleaning *cleaning, unsigned int keep)
 {
 	struct object_list *chain = &cleaning->manifests;
 	unsigned int kept = 0;
 	bool readable;
 	size_t i;
-	int err = store_chain(cleaning->store, &cleaning->all, chain, cleaning->problem);
+	int cut = store_chain(cleaning->store, &cleaning->all, chain, cleaning->problem);
+	int err = cut == -EBADMSG ? 0 : cut;
 
 	cleaning->oldest_term = cleaning->own;
 	for (i = 0; i < chain->count && kept < keep && !err; i++) {
@@ -90,7 +90,7 @@ static int keep_manifests(struct cleaning *cleaning, unsigned int keep)
 			cleaning->oldest_term = chain->ids[i].term;
 	}
 	chain->count = i;
-	return err;
+	return err ? err : kept < keep ? cut : 0;
 }
 
 static int keep_live(struct cleaning *cleaning, const struct pagemap *live)
@@ -108,14 +108,63 @@ static int keep_live(struct cleaning *cleaning, const struct pagemap *live)
 	return err;
 }
 
+static uint64_t object_bytes(struct cleaning *cleaning, const struct object_id *id)
+{
+	struct backend_stat stat;
+
+	return store_stat(cleaning->store, id, &stat, NULL) ? 0 : stat.length;
+}
+
+static void sort_segments(struct cleaning *cleaning)
+{
+	if (cleaning->segments.count)
+		qsort(cleaning->segments.ids, cleaning->segments.count, sizeof(struct object_id),
+		      object_compare);
+}
+
+static bool segment_kept(const struct cleaning *cleaning, const struct object_id *id)
+{
+	return cleaning->segments.count &&
+	       bsearch(id, cleaning->segments.ids, cleaning->segments.count, sizeof(*id),
+		       object_compare);
+}
+
+/* Those that are to be kept so far are those of checkpoints. */
+static void pin_known(struct cleaning *cleaning)
+{
+	struct segment *segment;
+
+	sort_segments(cleaning);
+	pthread_mutex_lock(&cleaning->store->lock);
+	for (segment = cleaning->store->segments; segment; segment = segment->next)
+		segment->pinned = segment_kept(cleaning, &(struct object_id){
+			.kind = OBJECT_SEGMENT, .term = segment->term, .number = segment->number });
+	pthread_mutex_unlock(&cleaning->store->lock);
+}
+
+/* What a restore brought is measured here, once. */
+static void measure(struct cleaning *cleaning, struct segment *segment)
+{
+	struct object_id id = { .kind = OBJECT_SEGMENT, .term = segment->term,
+				.number = segment->number };
+
+	if (segment->measured || segment->state != SEGMENT_COMMITTED)
+		return;
+	segment->bytes = object_bytes(cleaning, &id);
+	segment->measured = true;
+}
+
 static int keep_known(struct cleaning *cleaning)
 {
-	const struct segment *segment;
+	struct segment *segment;
 	int err = 0;
 
 	pthread_mutex_lock(&cleaning->store->lock);
-	for (segment = cleaning->store->segments; segment && !err; segment = segment->next)
+	cleaning->store->segments_dropped = false;
+	for (segment = cleaning->store->segments; segment && !err; segment = segment->next) {
 		err = keep_segment(cleaning, segment->term, segment->number);
+		measure(cleaning, segment);
+	}
 	pthread_mutex_unlock(&cleaning->store->lock);
 	return err;
 }
@@ -132,26 +181,14 @@ static bool manifest_kept(const struct cleaning *cleaning, const struct object_i
 	return false;
 }
 
-static bool segment_kept(const struct cleaning *cleaning, const struct object_id *id)
-{
-	return cleaning->segments.count &&
-	       bsearch(id, cleaning->segments.ids, cleaning->segments.count, sizeof(*id),
-		       object_compare);
-}
-
 static bool unfinished_kept(const struct cleaning *cleaning, const struct object_id *id)
 {
-	char name[OBJECT_NAME_MAX];
-	struct stat stat;
+	struct backend_stat stat;
 
 	if (id->term != cleaning->own)
 		return false;
-	object_name(name, id);
-	if (id->instance == store_instance() ||
-	    fstatat(cleaning->store->fd, name, &stat, AT_SYMLINK_NOFOLLOW))
-		return true;
-	return stat.st_mtim.tv_sec * 1000000000LL + stat.st_mtim.tv_nsec + ORPHAN_NS >
-	       cleaning->lease_ns;
+	return id->instance == store_instance() || store_stat(cleaning->store, id, &stat, NULL) ||
+	       stat.modified_ns + ORPHAN_NS > cleaning->lease_ns;
 }
 
 static bool kept(const struct cleaning *cleaning, const struct object_id *id)
@@ -169,17 +206,6 @@ static bool kept(const struct cleaning *cleaning, const struct object_id *id)
 		return unfinished_kept(cleaning, id);
 	}
 	return true;
-}
-
-static uint64_t object_bytes(struct cleaning *cleaning, const struct object_id *id)
-{
-	char name[OBJECT_NAME_MAX];
-	struct stat stat;
-
-	object_name(name, id);
-	if (fstatat(cleaning->store->fd, name, &stat, AT_SYMLINK_NOFOLLOW))
-		return 0;
-	return stat.st_size;
 }
 
 static int clean_kind(struct cleaning *cleaning, enum object_kind kind)
@@ -203,14 +229,11 @@ static int clean_kind(struct cleaning *cleaning, enum object_kind kind)
 static int lease_read(struct cleaning *cleaning)
 {
 	struct object_id id = { .kind = OBJECT_TERM, .term = cleaning->own };
-	char name[OBJECT_NAME_MAX];
-	struct stat stat;
+	struct backend_stat stat = { 0 };
+	int err = store_stat(cleaning->store, &id, &stat, cleaning->problem);
 
-	object_name(name, &id);
-	if (fstatat(cleaning->store->fd, name, &stat, AT_SYMLINK_NOFOLLOW))
-		return store_problem(cleaning->store, cleaning->problem, errno, "stat", name);
-	cleaning->lease_ns = stat.st_mtim.tv_sec * 1000000000LL + stat.st_mtim.tv_nsec;
-	return 0;
+	cleaning->lease_ns = stat.modified_ns;
+	return err;
 }
 
 /*
@@ -224,15 +247,13 @@ static int clean(struct cleaning *cleaning)
 	size_t i;
 	int err = 0;
 
-	if (cleaning->segments.count)
-		qsort(cleaning->segments.ids, cleaning->segments.count, sizeof(struct object_id),
-		      object_compare);
+	sort_segments(cleaning);
 	for (i = 0; i < sizeof(order) / sizeof(*order) && !err; i++) {
 		err = store_check_term(cleaning->store, cleaning->own, cleaning->problem);
 		if (!err)
 			err = clean_kind(cleaning, order[i]);
 	}
-	return err ? err : store_sync_directory(cleaning->store, cleaning->problem);
+	return err;
 }
 
 int store_clean(struct store *store, const struct term *own, unsigned int keep,
@@ -251,6 +272,8 @@ int store_clean(struct store *store, const struct term *own, unsigned int keep,
 	if (!err)
 		err = keep_manifests(&cleaning, keep ? keep : 1);
 	if (!err)
+		pin_known(&cleaning);
+	if (!err)
 		err = keep_live(&cleaning, live);
 	if (!err)
 		err = keep_known(&cleaning);
@@ -262,6 +285,16 @@ int store_clean(struct store *store, const struct term *own, unsigned int keep,
 	free(cleaning.manifests.ids);
 	free(cleaning.segments.ids);
 	return err;
+}
+
+bool store_is_dirty(struct store *store)
+{
+	bool dirty;
+
+	pthread_mutex_lock(&store->lock);
+	dirty = store->segments_dropped;
+	pthread_mutex_unlock(&store->lock);
+	return dirty;
 }
 
 /* ---- the end of a job ---- */
@@ -288,11 +321,10 @@ static int remove_all(struct store *store, const struct object_list *list,
 
 	for (i = 0; i < sizeof(order) / sizeof(*order) && !err; i++)
 		err = remove_kind(store, list, order[i], problem);
-	if (!err)
-		err = try_call("store.rmdir", rmdir(store->path));
-	else
+	if (err)
 		return err;
-	return err && err != -ENOENT ? store_problem(store, problem, -err, "remove", "") : 0;
+	err = store->backend->kind->retire(store->backend);
+	return err ? store_problem(store, problem, -err, "remove", "") : 0;
 }
 
 int store_retire(struct store *store, const struct term *own, struct problem *problem)

@@ -6,13 +6,13 @@
 #include <pthread.h>
 #include <stddef.h>
 
+#include "backend.h"
 #include "block.h"
 #include "identity.h"
 #include "seal.h"
 #include "store.h"
 
 #define JOB_NAME_MAX 128
-#define OBJECT_NAME_MAX 64
 
 enum object_kind {
 	OBJECT_TERM = 1,
@@ -32,19 +32,32 @@ struct object_id {
 	uint64_t instance; /* of unfinished objects: the process that writes it */
 };
 
+/* A cluster key as this job has it. */
+struct store_key {
+	uint8_t job_key[SEAL_KEY_BYTES];
+	uint8_t check[SEAL_CHECK_BYTES];
+};
+
 struct store {
-	char *path; /* the job's directory */
+	char *path; /* the place of the job's objects */
 	char *job;
-	int fd; /* of the directory */
+	struct backend *backend;
 	uid_t uid;
 	gid_t gid;
-	uint8_t job_key[SEAL_KEY_BYTES];
-	uint8_t key_check[SEAL_CHECK_BYTES];
+	struct store_key keys[KEYS_MAX]; /* the first seals */
+	unsigned int key_count;
+	enum seal_algorithm algorithm; /* of blocks of pages and files */
 	struct compression compression;
 	size_t buffer_bytes;
+	size_t segment_bytes;
+	uint64_t pages_max;
+	int direct_err;      /* why there are no direct writes, once that is known; atomic */
+	bool direct_written; /* atomic */
 
 	pthread_mutex_t lock; /* of what follows */
+	size_t buffer_bytes_used; /* by the packers that there are */
 	struct segment *segments;
+	bool segments_dropped;  /* one is not known any more, since the last cleaning */
 	uint64_t numbered_term; /* next_number is a number of this term */
 	uint64_t next_number;
 };
@@ -73,6 +86,8 @@ struct object_list {
 };
 int store_list(struct store *store, struct object_list *list, struct problem *problem);
 uint64_t list_newest_term(const struct object_list *list);
+/* Whether the object of the term is as it should be. -ENOENT: it is not there. */
+int store_verify_term(struct store *store, uint64_t number, struct problem *problem);
 /* -ESTALE: the job has another owner. -ENOENT: it has none, own is gone from the store. */
 int store_check_term(struct store *store, uint64_t own, struct problem *problem);
 /*
@@ -81,9 +96,12 @@ int store_check_term(struct store *store, uint64_t own, struct problem *problem)
  */
 int store_chain(struct store *store, const struct object_list *list, struct object_list *chain,
 		struct problem *problem);
-int store_sync_directory(struct store *store, struct problem *problem);
 /* 0 too when it did not exist. */
 int store_remove(struct store *store, const struct object_id *id, struct problem *problem);
+int store_stat(struct store *store, const struct object_id *id, struct backend_stat *stat,
+	       struct problem *problem);
+/* A name that nothing has, for what this process puts in the term. */
+void store_unfinished_name(char name[OBJECT_NAME_MAX], uint64_t term);
 /* A number that no segment of the term has. */
 int store_next_number(struct store *store, uint64_t term, uint64_t *number,
 		      struct problem *problem);

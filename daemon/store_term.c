@@ -1,56 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * Terms and the chain of checkpoints.  The content of a term object is one block:
- *
- *    0  u8[64]  node, zero-terminated
- *   64  u8[64]  base: name of a manifest of an older term, or empty; zero-terminated
- *
- * It is valid if and only if (1) its length is 128; (2) both texts end in a zero; (3) base is empty or
- * the name of a manifest whose term is less than this one.
- */
+/* Terms and the chain of checkpoints. */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "cleanup.h"
-#include "faults.h"
 #include "log.h"
 #include "object.h"
+#include "term_format.h"
 
-#define TERM_BYTES 128
-_Static_assert(sizeof(((struct term *)0)->node) + sizeof(((struct term *)0)->base) == TERM_BYTES,
-	       "content of a term object");
+_Static_assert(sizeof(((struct term *)0)->node) == TERM_NODE_BYTES, "content of a term object");
+_Static_assert(sizeof(((struct term *)0)->base) == TERM_BASE_BYTES, "content of a term object");
 
-/* The time of the server, not of this node. */
-static const struct timespec lease_now[2] = { { .tv_nsec = UTIME_NOW }, { .tv_nsec = UTIME_NOW } };
-
-/* What reading or writing a small object takes. */
-struct workspace {
-	struct block_codec *codec;
-	uint8_t *plain;
-	uint8_t *buffer;
-};
-
-static int workspace_create(struct workspace *workspace, const struct store *store,
-			    struct problem *problem)
+static struct block_codec *term_codec(const struct store *store, struct problem *problem)
 {
-	workspace->codec = block_codec_create(store->compression);
-	workspace->plain = malloc(BLOCK_PLAIN_BYTES);
-	workspace->buffer = malloc(BLOCK_STORED_MAX);
-	if (workspace->codec && workspace->plain && workspace->buffer)
-		return 0;
-	return problem_set(problem, ENOMEM, "no memory for the terms of %s", store->path);
-}
+	static const struct compression none = { .method = COMPRESSION_NONE };
+	struct block_codec *codec = block_codec_create(none, TERM_BYTES);
 
-static void workspace_destroy(struct workspace *workspace)
-{
-	block_codec_destroy(workspace->codec);
-	free(workspace->plain);
-	free(workspace->buffer);
+	if (!codec)
+		problem_set(problem, ENOMEM, "no memory for the terms of %s", store->path);
+	return codec;
 }
-
-#define cleanup_workspace __attribute__((cleanup(workspace_destroy)))
 
 /* ---- one term object ---- */
 
@@ -66,12 +35,12 @@ static int term_unpack(struct object_reader *reader, const struct block_header *
 	struct object_id base;
 
 	if (header->kind != BLOCK_OF_TERM || !header->last || header->content_length != TERM_BYTES ||
-	    plain[63] || plain[127] ||
-	    reader->length != OBJECT_HEADER_BYTES + block_stored(header))
+	    plain[TERM_NODE_BYTES - 1] || plain[TERM_BYTES - 1] ||
+	    reader->object.length != OBJECT_HEADER_BYTES + block_stored(header))
 		return store_damaged(reader->store, problem, reader->name,
 				     "its content is not that of a term");
 	memcpy(term->node, plain, sizeof(term->node));
-	memcpy(term->base, plain + 64, sizeof(term->base));
+	memcpy(term->base, plain + TERM_NODE_BYTES, sizeof(term->base));
 	if (!base_valid(term->base, reader->id.term, &base))
 		return store_damaged(reader->store, problem, reader->name,
 				     "its base is not an older checkpoint");
@@ -82,40 +51,60 @@ static int term_read(struct store *store, uint64_t number, struct term *term,
 		     int64_t *modified_ns, struct problem *problem)
 {
 	struct object_id id = { .kind = OBJECT_TERM, .term = number };
-	cleanup_workspace struct workspace workspace = { 0 };
+	struct block_codec *codec = term_codec(store, problem);
+	uint8_t plain[TERM_BYTES], buffer[TERM_STORED_MAX];
 	struct block_header header;
 	struct object_reader reader;
 	uint32_t stored;
-	int err = workspace_create(&workspace, store, problem);
+	int err = codec ? object_open(&reader, store, &id, problem) : -ENOMEM;
 
-	if (!err)
-		err = object_open(&reader, store, &id, problem);
-	if (err)
-		return err;
-	err = object_read_next(&reader, workspace.codec, OBJECT_HEADER_BYTES, &stored,
-			       workspace.buffer, &header, workspace.plain, problem);
-	if (!err)
-		err = term_unpack(&reader, &header, workspace.plain, term, problem);
-	term->number = number;
-	*modified_ns = reader.modified_ns;
-	object_close(&reader);
+	if (!err) {
+		err = object_read_next(&reader, codec, OBJECT_HEADER_BYTES, &stored, buffer, &header,
+				       plain, problem);
+		if (!err)
+			err = term_unpack(&reader, &header, plain, term, problem);
+		term->number = number;
+		*modified_ns = reader.object.modified_ns;
+		object_close(&reader);
+	}
+	block_codec_destroy(codec);
 	return err;
 }
 
-/* The server's clock, as the time of an object that is made now. */
+int store_verify_term(struct store *store, uint64_t number, struct problem *problem)
+{
+	struct term term;
+	int64_t modified_ns;
+
+	return term_read(store, number, &term, &modified_ns, problem);
+}
+
+/* The time of its object is also that of a damaged one. */
+static int term_read_any(struct store *store, uint64_t number, struct term *term,
+			 int64_t *modified_ns, struct problem *problem)
+{
+	struct object_id id = { .kind = OBJECT_TERM, .term = number };
+	struct backend_stat stat;
+	int err = term_read(store, number, term, modified_ns, problem);
+
+	if (err != -EBADMSG)
+		return err;
+	*term = (struct term){ .number = number, .damaged = true };
+	strcpy(term->node, "(unknown)");
+	err = store_stat(store, &id, &stat, problem);
+	*modified_ns = stat.modified_ns;
+	return err;
+}
+
 static int server_time(struct store *store, uint64_t term, int64_t *now_ns,
 		       struct problem *problem)
 {
-	struct object_id id = { .kind = OBJECT_MANIFEST, .term = term };
-	struct object_writer writer;
-	struct stat stat = { 0 };
-	int err = object_create(&writer, store, &id, problem);
+	char unfinished[OBJECT_NAME_MAX];
+	int err;
 
-	if (!err && (futimens(writer.fd, lease_now) || fstat(writer.fd, &stat)))
-		err = store_problem(store, problem, errno, "ask the time of", writer.unfinished);
-	object_discard(&writer);
-	*now_ns = stat.st_mtim.tv_sec * 1000000000LL + stat.st_mtim.tv_nsec;
-	return err;
+	store_unfinished_name(unfinished, term);
+	err = store->backend->kind->time(store->backend, unfinished, now_ns);
+	return err ? store_problem(store, problem, -err, "ask the time of", "") : 0;
 }
 
 static bool is_final(struct store *store, const struct object_id *manifest)
@@ -163,7 +152,7 @@ int store_read_term(struct store *store, struct term *term, struct problem *prob
 		return 0;
 	err = server_time(store, newest, &now_ns, problem);
 	if (!err)
-		err = term_read(store, newest, term, &modified_ns, problem);
+		err = term_read_any(store, newest, term, &modified_ns, problem);
 	if (err)
 		return err;
 	term->age_ms = now_ns > modified_ns ? (now_ns - modified_ns) / 1000000 : 0;
@@ -204,24 +193,25 @@ int store_check_term(struct store *store, uint64_t own, struct problem *problem)
 static int term_write(struct store *store, const struct object_id *id, const struct term *term,
 		      struct problem *problem)
 {
-	cleanup_workspace struct workspace workspace = { 0 };
+	struct block_codec *codec = term_codec(store, problem);
 	struct block_header header = { .kind = BLOCK_OF_TERM, .last = true,
 				       .content_length = TERM_BYTES };
 	struct object_writer writer;
-	int err = workspace_create(&workspace, store, problem);
+	uint8_t plain[TERM_BYTES];
+	int err = codec ? object_create(&writer, store, id, problem) : -ENOMEM;
 
-	if (err)
-		return err;
-	memcpy(workspace.plain, term->node, sizeof(term->node));
-	memcpy(workspace.plain + 64, term->base, sizeof(term->base));
-	err = object_create(&writer, store, id, problem);
-	if (!err)
-		err = object_add(&writer, workspace.codec, &header, workspace.plain, problem);
-	if (!err)
-		err = object_finish(&writer, 0, problem);
-	if (!err)
-		err = object_publish(&writer, problem);
-	object_discard(&writer);
+	if (codec) {
+		memcpy(plain, term->node, sizeof(term->node));
+		memcpy(plain + TERM_NODE_BYTES, term->base, sizeof(term->base));
+		if (!err)
+			err = object_add(&writer, codec, &header, plain, problem);
+		if (!err)
+			err = object_finish(&writer, 0, problem);
+		if (!err)
+			err = object_publish(&writer, problem);
+		object_discard(&writer);
+	}
+	block_codec_destroy(codec);
 	return err;
 }
 
@@ -276,7 +266,7 @@ int store_take_term(struct store *store, const struct term *previous, const char
 	return 0;
 }
 
-static int touch_term(struct store *store, const struct term *own, const struct timespec times[2],
+static int touch_term(struct store *store, const struct term *own, bool ended,
 		      struct problem *problem)
 {
 	identity_scope struct identity caller = { 0 };
@@ -290,21 +280,19 @@ static int touch_term(struct store *store, const struct term *own, const struct 
 	if (err)
 		return err;
 	object_name(name, &id);
-	err = try_call("store.renew", utimensat(store->fd, name, times, AT_SYMLINK_NOFOLLOW));
+	err = store->backend->kind->renew(store->backend, name, ended);
 	return err ? store_problem(store, problem, -err, "change the lease", name) : 0;
 }
 
 int store_renew_term(struct store *store, const struct term *own, struct problem *problem)
 {
-	return touch_term(store, own, lease_now, problem);
+	return touch_term(store, own, false, problem);
 }
 
+/* As old as a lease can be: nobody waits for it. */
 int store_release_term(struct store *store, const struct term *own, struct problem *problem)
 {
-	/* As old as a lease can be: nobody waits for it. */
-	static const struct timespec long_ago[2] = { { 0, UTIME_OMIT }, { 1, 0 } };
-
-	return touch_term(store, own, long_ago, problem);
+	return touch_term(store, own, true, problem);
 }
 
 /* ---- the chain ---- */
@@ -391,6 +379,10 @@ static int list_chain(struct store *store, const struct object_list *list,
 		log_warn("checkpoints from before it are not listed: %s", damage.text);
 		return 0;
 	}
+	if (err == -EBADMSG)
+		return problem_set(problem, EBADMSG,
+				   "%s. It says which checkpoint is to be restored. If the job runs on no other "
+				   "node, remove that file: then the newest checkpoint is restored", damage.text);
 	return err ? problem_set(problem, -err, "%s", damage.text) : 0;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What a tracker is to its mechanism. Only tracker*.c include this. */
+/* What a tracker is to its mechanism. Only tracker*.c, and tests with a mechanism of their own, include this. */
 #ifndef CKPT_TRACKER_MECHANISM_H
 #define CKPT_TRACKER_MECHANISM_H
 

@@ -27,6 +27,7 @@
 #include "faults.h"
 #include "log.h"
 #include "manifest.h"
+#include "memory_backend.h"
 #include "packer.h"
 #include "pagemap.h"
 #include "store.h"
@@ -54,9 +55,9 @@ static struct problem problem;
 /* ---- the place ---- */
 
 static char directory[64];
-static uint8_t cluster_key[32] = { 1, 2, 3 };
-static struct store_options options = { .directory = directory, .cluster_key = cluster_key,
-					.compress = "zstd:1", .buffer_bytes = 8 << 20 };
+static struct keys keys = { .count = 1, .list = { { 1, 2, 3 } } };
+static struct store_options options = { .directory = directory, .keys = &keys,
+					.compress = "zstd:1", .seal = "auto", .buffer_bytes = 8 << 20 };
 
 static inline int remove_entry(const char *path, const struct stat *stat, int flag,
 			       struct FTW *ftw)
@@ -78,7 +79,8 @@ static inline int directory_create(void **state)
 	options.gid = getegid();
 	options.compress = "zstd:1";
 	options.buffer_bytes = 8 << 20;
-	cluster_key[0] = 1;
+	options.seal = "auto";
+	keys = (struct keys){ .count = 1, .list = { { 1, 2, 3 } } };
 	log_set_level(LOG_ERR);
 	fault_arm(NULL);
 	return mkdtemp(directory) ? 0 : -1;
@@ -92,19 +94,40 @@ static inline int directory_remove(void **state)
 	return 0;
 }
 
+/* A server in memory is used instead of the directory where a test says so. */
+static struct memory_server memory_server;
+static bool in_memory;
+
 static inline struct store *open_store(void)
 {
 	struct store *store;
 
+	options.backend = in_memory ? memory_backend(&memory_server) : NULL;
 	assert_ok(store_open(&store, &options, JOB, &problem));
 	return store;
+}
+
+static inline int memory_create(void **state)
+{
+	int err = directory_create(state);
+
+	memory_server_init(&memory_server);
+	in_memory = true;
+	return err;
+}
+
+static inline int memory_clear(void **state)
+{
+	memory_server_clear(&memory_server);
+	in_memory = false;
+	return directory_remove(state);
 }
 
 static inline const char *object_path(const char *name)
 {
 	static char path[400];
 
-	snprintf(path, sizeof(path), "%s/%s/%s", directory, JOB, name);
+	snprintf(path, sizeof(path), "%s/%s/%.100s", directory, JOB, name);
 	return path;
 }
 
@@ -307,6 +330,8 @@ static inline int model_check(const struct model *model, struct store *store,
 	return err ? err : model_check_file(model, store, manifest);
 }
 
+static const char *model_meta = "{}";
+
 /* One checkpoint: pages that changed, the file, the manifest. */
 static inline int model_commit(const struct model *last, const struct model *next,
 			       struct store *store, const struct term *own, struct pagemap *map,
@@ -314,7 +339,7 @@ static inline int model_commit(const struct model *last, const struct model *nex
 {
 	struct packed_file *file = NULL;
 	struct packer *packer;
-	struct manifest manifest = { .term = own->number, .sequence = sequence, .meta = "{}",
+	struct manifest manifest = { .term = own->number, .sequence = sequence, .meta = (char *)model_meta,
 				     .map = map, .files = &file, .file_count = 1 };
 	int err = packer_create(&packer, store, own, map, &problem);
 

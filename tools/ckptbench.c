@@ -12,6 +12,7 @@ static const struct {
 	const char *describe;
 } benches[] = {
 	{ "track", bench_track, "finding written pages: the mechanisms against /proc" },
+	{ "stream", bench_stream, "pages on their way to a store: against fio, memcpy, process_vm_readv" },
 	{ "dump", bench_dump, "a job's checkpoints against criu dump" },
 };
 

@@ -14,6 +14,9 @@ static const struct {
 	{ "status", command_status, "show the jobs on this node" },
 	{ "checkpoint", command_checkpoint, "take a checkpoint of a job now" },
 	{ "drain", command_drain, "save and end all jobs, as before an interruption" },
+	{ "verify", command_verify, "read all that jobs have in the stores, and say what is damaged" },
+	{ "export", command_export, "write a checkpoint as images that criu restores without ckpt" },
+	{ "key", command_key, "make or change the cluster's keys" },
 	{ "doctor", command_doctor, "say whether this node can protect jobs, and what is missing" },
 };
 

@@ -12,6 +12,9 @@ int command_status(int argc, char **argv);
 int command_checkpoint(int argc, char **argv);
 int command_drain(int argc, char **argv);
 int command_doctor(int argc, char **argv);
+int command_key(int argc, char **argv);
+int command_export(int argc, char **argv);
+int command_verify(int argc, char **argv);
 
 /* Exit status for wrong usage, everywhere. */
 #define STATUS_USAGE 2

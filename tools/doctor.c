@@ -17,6 +17,9 @@
 #include "commands.h"
 #include "config.h"
 #include "criu.h"
+#include "gcm.h"
+#include "key.h"
+#include "seal.h"
 #include "tracker.h"
 #include "wire.h"
 
@@ -142,16 +145,29 @@ static void check_store(struct doctor *doctor, const struct class *class)
 
 static void check_key(struct doctor *doctor, const char *path)
 {
-	char text[500];
-	struct stat st;
+	struct problem problem;
+	struct keys keys;
+	char text[500], id[KEY_ID_BYTES];
 
-	if (stat(path, &st) == 0 && st.st_size == 32 && st.st_uid == 0 && !(st.st_mode & 077)) {
-		find(doctor, FINDING_OK, "cluster key", path);
+	if (keys_read(&keys, path, &problem)) {
+		find(doctor, FINDING_FAIL, "cluster key", problem.text);
 		return;
 	}
-	snprintf(text, sizeof(text), "%s must be 32 bytes that only root can read, the same on all nodes: "
-		 "(umask 077; head -c 32 /dev/urandom > %s)", path, path);
-	find(doctor, FINDING_FAIL, "cluster key", text);
+	key_id(id, keys.list[0]);
+	snprintf(text, sizeof(text), "%s: %s seals, %u more open; must be so on all nodes", path, id,
+		 keys.count - 1);
+	find(doctor, FINDING_OK, "cluster key", text);
+	keys_wipe(&keys);
+}
+
+static void check_sealing(struct doctor *doctor)
+{
+	const char *gcm = gcm_describe();
+
+	find(doctor, gcm ? FINDING_OK : FINDING_NOTE, "sealing", gcm ? gcm :
+	     seal_preferred() == SEAL_AES_256_GCM ?
+	     "AES-256-GCM by libcrypto; libipsec-mb 1.0 or later, at build time, would need a quarter of the "
+	     "CPU time" : "ChaCha20-Poly1305 by libcrypto: this CPU has no AES instructions");
 }
 
 static void check_config(struct doctor *doctor, const char *path)
@@ -166,6 +182,7 @@ static void check_config(struct doctor *doctor, const char *path)
 	}
 	find(doctor, FINDING_OK, "configuration", path);
 	check_key(doctor, config->key_file);
+	check_sealing(doctor);
 	check_criu(doctor, config->criu);
 	for (size_t i = 0; i < config->class_count; i++)
 		check_store(doctor, &config->classes[i]);

@@ -66,12 +66,14 @@ case_config() {
 	ckptd_fails "$config: cannot read: No such file"
 	configure
 	rm /etc/ckpt/key
-	ckptd_fails 'cannot read the cluster key /etc/ckpt/key: No such file.*head -c 32'
-	doctor_fails '^FAIL  cluster key .*head -c 32'
-	echo short >/etc/ckpt/key
+	ckptd_fails 'cannot read the cluster key /etc/ckpt/key: No such file.*ckptctl key new'
+	doctor_fails '^FAIL  cluster key .*ckptctl key new'
+	ckptctl key new
+	chmod 644 /etc/ckpt/key
 	ckptd_fails 'cluster key /etc/ckpt/key .*chmod 600'
 	chmod 600 /etc/ckpt/key
-	ckptd_fails 'cluster key /etc/ckpt/key has 6 bytes instead of 32'
+	echo short >/etc/ckpt/key
+	ckptd_fails 'cluster key /etc/ckpt/key has 6 bytes, instead of 32'
 	rm /etc/ckpt/key
 	run_fails 125 'ckptd does not run on this node: systemctl start ckptd' --class test true
 }
@@ -268,7 +270,7 @@ case_damage() {
 	cp /etc/ckpt/key /tmp/key
 	head -c 32 /dev/urandom >/etc/ckpt/key
 	ckptd_start
-	run_again_fails 'another cluster key .*give this node the key file'
+	run_again_fails 'sealed with the cluster key .*which this node has not.*give this node the key file'
 	ckptd_stop
 	cp /tmp/key /etc/ckpt/key
 	ckptd_start

@@ -87,6 +87,8 @@ static void defaults(void **state)
 	assert_int_equal(class->checkpoint_interval_ms, 600000);
 	assert_int_equal(class->keep, 2);
 	assert_int_equal(class->buffer_memory, 64 << 20);
+	assert_int_equal(class->io_limit, 0);
+	assert_int_equal(class->cpu_limit, 0);
 	assert_int_equal(class->ghost_limit, 1 << 30);
 	assert_int_equal(class->window_ms, 120000);
 	assert_int_equal(class->margin_ms, 15000);
@@ -103,7 +105,7 @@ static void every_key(void **state)
 		"key_file=/k ; the key\nwork_dir=/w\ncriu=/opt/criu\nlog_level=debug\n"
 		"[class a_-9]\nstore=/m\xc3\xbcller/a;b\nstore_user=1234\nmechanism=hash, uffd-wp\n"
 		"compress=zstd:19\nepoch_interval=1h\ncheckpoint_interval=0\nkeep=100\n"
-		"buffer_memory=4096K\nghost_limit=1T\nwindow=2m\nmargin=0\ncriu_timeout=90s\n"
+		"buffer_memory=4096K\nio_limit=100M\ncpu_limit=2\nghost_limit=1T\nwindow=2m\nmargin=0\ncriu_timeout=90s\n"
 		"[class b]\nstore=/b\nstore_user=root\nwindow=30s\ncompress=zstd");
 	const struct class *a = config_class(config, "a_-9"), *b = config_class(config, "b");
 
@@ -120,6 +122,8 @@ static void every_key(void **state)
 	assert_int_equal(a->checkpoint_interval_ms, 0);
 	assert_int_equal(a->keep, 100);
 	assert_int_equal(a->buffer_memory, 4 << 20);
+	assert_int_equal(a->io_limit, 100 << 20);
+	assert_int_equal(a->cpu_limit, 2);
 	assert_true(a->ghost_limit == 1ull << 40);
 	assert_int_equal(a->margin_ms, 0);
 	assert_int_equal(b->window_ms, 30000);
@@ -153,6 +157,8 @@ static void bad_class_lines(void **state)
 		{ "buffer_memory = 64", "a size from 4M to 64G with its unit (K, M, G, T)" },
 		{ "buffer_memory = 64s", "not valid" },
 		{ "buffer_memory = 1M", "out of range" },
+		{ "io_limit = 100", "a size from 1M to 1T with its unit (K, M, G, T), or 0" },
+		{ "cpu_limit = -1", "a number from 1 to 1024, or 0" },
 		{ "keep = 0", "a number from 1 to 100" },
 		{ "keep = two", "not valid" },
 		{ "keep = 2s", "not valid" },

@@ -3,15 +3,15 @@
  * A job's owner dies, or has one call fail, at each fault point in turn: what was committed last is
  * restored bit for bit, the next owner goes on, and nothing is left behind.
  */
-#include <dirent.h>
-
-#define MODEL_PAGES 100
+#define MODEL_PAGES 24
 #include "store_fixture.h"
+#include "store_private.h"
 
 #define CHECKPOINTS 2
 
 static struct model models[CHECKPOINTS + 2]; /* [0] is committed before, the last one after */
 static int *committed; /* shared with the child: models up to this one are durable */
+static int restored; /* the model that own_job() found */
 
 static void make_models(void)
 {
@@ -62,23 +62,24 @@ static int commit(struct store *store, const struct term *own, struct pagemap *m
 
 /* What can fail and is then done again, at most once as a fault fires once. */
 #define again(call)                                                                                \
-	do {                                                                                       \
-		if ((call) && (call))                                                              \
-			fail_msg("%s: failed again: %s", #call, problem.text);                     \
-	} while (0)
+	({                                                                                         \
+		int again_ = (call);                                                               \
+		again_ ? (call) : 0;                                                               \
+	})
 
-static struct manifest *read_newest(struct store *store, char base[64])
+static int read_newest(struct store *store, struct manifest **manifest, char base[64])
 {
-	struct manifest *manifest;
 	char **names = NULL;
 	size_t count = 0;
+	int err = again(store_list_checkpoints(store, &names, &count, &problem));
 
-	again(store_list_checkpoints(store, &names, &count, &problem));
+	if (err)
+		return err;
 	assert_true(count > 0);
 	strcpy(base, names[0]);
-	again(manifest_read(store, names[0], &manifest, &problem));
+	err = again(manifest_read(store, names[0], manifest, &problem));
 	free_names(names, count);
-	return manifest;
+	return err;
 }
 
 static int read_and_take(struct store *store, const char *base, struct term *own)
@@ -94,66 +95,80 @@ static int check_content(struct store *store, struct manifest *manifest)
 	return model_check(&models[atoi(manifest->meta)], store, manifest);
 }
 
-/* An owner's life: restore, take over, commit, clean. */
-static void own_job(unsigned int first, unsigned int count)
+static int own_checkpoints(struct store *store, struct manifest *manifest, const char *base,
+			   unsigned int first, unsigned int count)
 {
-	struct store *store = NULL;
-	struct manifest *manifest;
 	struct term own;
 	uint64_t sequence = 0;
-	char base[64];
 	unsigned int m;
+	int err = again(check_content(store, manifest));
 
-	again(store_open(&store, &options, JOB, &problem));
-	manifest = read_newest(store, base);
-	again(check_content(store, manifest));
-	again(read_and_take(store, base, &own));
-	for (m = first; m < first + count; m++) {
-		again(commit(store, &own, manifest->map, ++sequence, m));
+	restored = atoi(manifest->meta);
+	if (!err)
+		err = again(read_and_take(store, base, &own));
+	for (m = first; m < first + count && !err; m++) {
+		err = again(commit(store, &own, manifest->map, ++sequence, m));
+		if (err)
+			break;
 		*committed = m;
-		again(store_renew_term(store, &own, &problem));
-		again(store_clean(store, &own, 1, manifest->map, NULL, &problem));
+		err = again(store_renew_term(store, &own, &problem));
+		if (!err)
+			err = again(store_clean(store, &own, 1, manifest->map, NULL, &problem));
 	}
-	manifest_free(manifest);
-	store_close(store);
+	return err;
 }
 
-static void count_objects(unsigned int *manifests, unsigned int *segments, unsigned int *unfinished)
+/* An owner's life: restore, take over, commit, clean. */
+static int own_job(unsigned int first, unsigned int count)
 {
-	DIR *dir = opendir(object_path(""));
-	struct dirent *entry;
+	struct store *store = NULL;
+	struct manifest *manifest = NULL;
+	char base[64];
+	int err = 0;
 
-	*manifests = *segments = *unfinished = 0;
-	while ((entry = readdir(dir))) {
-		*manifests += !strncmp(entry->d_name, "manifest-", 9);
-		*segments += !strncmp(entry->d_name, "seg-", 4);
-		*unfinished += !strncmp(entry->d_name, "tmp.", 4);
-	}
-	closedir(dir);
+	if (in_memory)
+		store = open_store();
+	else
+		err = again(store_open(&store, &options, JOB, &problem));
+	if (!err)
+		err = read_newest(store, &manifest, base);
+	if (!err)
+		err = own_checkpoints(store, manifest, base, first, count);
+	manifest_free(manifest);
+	store_close(store);
+	return err;
+}
+
+static void count_objects(struct store *store, unsigned int counts[OBJECT_UNFINISHED + 1])
+{
+	struct object_list list;
+	size_t i;
+
+	memset(counts, 0, sizeof(*counts) * (OBJECT_UNFINISHED + 1));
+	assert_ok(store_list(store, &list, &problem));
+	for (i = 0; i < list.count; i++)
+		counts[list.ids[i].kind]++;
+	free(list.ids);
 }
 
 /* Segments of a cleaned store are those that its one checkpoint and the map of its reader know. */
 static void check_clean(void)
 {
-	unsigned int manifests, segments, unfinished;
+	unsigned int counts[OBJECT_UNFINISHED + 1];
 	struct store *store = open_store();
 	struct manifest *manifest;
 	struct term own;
-	char **names;
-	size_t count;
+	char base[64];
 
 	assert_ok(store_read_term(store, &own, &problem));
-	assert_ok(store_list_checkpoints(store, &names, &count, &problem));
-	assert_int_equal(count, 1);
-	assert_ok(manifest_read(store, names[0], &manifest, &problem));
+	assert_ok(read_newest(store, &manifest, base));
 	assert_ok(manifest_verify(store, manifest, &problem));
 	assert_int_equal(atoi(manifest->meta), CHECKPOINTS + 1);
 	assert_ok(check_content(store, manifest));
-	free_names(names, count);
-	count_objects(&manifests, &segments, &unfinished);
-	assert_int_equal(manifests, 1);
-	assert_int_equal(unfinished, 0);
-	assert_true(segments > 0 && segments <= CHECKPOINTS + 3);
+	count_objects(store, counts);
+	assert_int_equal(counts[OBJECT_MANIFEST], 1);
+	assert_int_equal(counts[OBJECT_UNFINISHED], 0);
+	assert_in_range(counts[OBJECT_SEGMENT], 1, CHECKPOINTS + 3);
 	manifest_free(manifest);
 	assert_ok(store_retire(store, &own, &problem));
 	store_close(store);
@@ -172,6 +187,8 @@ static void first_checkpoint(void)
 	store_close(store);
 }
 
+/* ---- a directory: the process dies, or a system call fails ---- */
+
 /* Whether the fault fired. */
 static bool child_lives(const char *spec)
 {
@@ -181,7 +198,10 @@ static bool child_lives(const char *spec)
 	if (!child) {
 		log_set_level(LOG_CRIT);
 		fault_arm(spec);
-		own_job(1, CHECKPOINTS);
+		if (own_job(1, CHECKPOINTS)) {
+			fprintf(stderr, "%s: failed again: %s\n", spec, problem.text);
+			_exit(1);
+		}
 		_exit(fault_fired() ? 3 : 0);
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
@@ -192,26 +212,33 @@ static bool child_lives(const char *spec)
 	return WEXITSTATUS(status) == 3;
 }
 
-static void check_restorable(const char *spec)
+/* The next owner restores what was committed last, and goes on. */
+static void check_outcome(const char *spec)
 {
-	struct store *store = open_store();
-	struct manifest *manifest;
-	char base[64];
-	int newest;
+	int before = *committed, err = own_job(CHECKPOINTS + 1, 1);
 
-	manifest = read_newest(store, base);
-	newest = atoi(manifest->meta);
-	if (newest != *committed && newest != *committed + 1)
-		fail_msg("%s: %d was committed, %d is the newest", spec, *committed, newest);
-	if (check_content(store, manifest))
-		fail_msg("%s: checkpoint %d is not what was committed: %s", spec, newest,
-			 problem.text);
-	manifest_free(manifest);
-	store_close(store);
+	if (restored != before && restored != before + 1)
+		fail_msg("%s: %d was committed, %d is the newest", spec, before, restored);
+	if (err)
+		fail_msg("%s: checkpoint %d is not what was committed, or the next owner cannot go "
+			 "on: %s", spec, restored, problem.text);
+	check_clean();
+}
+
+static bool call_fails(const char *spec)
+{
+	bool fired;
+
+	fault_arm(spec);
+	if (own_job(1, CHECKPOINTS))
+		fail_msg("%s: failed again: %s", spec, problem.text);
+	fired = fault_fired();
+	fault_arm(NULL);
+	return fired;
 }
 
 /* Each action in turn, at one more place. */
-static void sweep(const char *const *actions, unsigned int count)
+static void sweep(bool (*live)(const char *spec), const char *const *actions, unsigned int count)
 {
 	unsigned int hit;
 	char spec[64];
@@ -220,10 +247,8 @@ static void sweep(const char *const *actions, unsigned int count)
 	for (hit = 1; fired && hit < 1000; hit++) {
 		first_checkpoint();
 		snprintf(spec, sizeof(spec), "*:%u=%s", hit, actions[hit % count]);
-		fired = child_lives(spec);
-		check_restorable(spec);
-		own_job(CHECKPOINTS + 1, 1);
-		check_clean();
+		fired = live(spec);
+		check_outcome(spec);
 	}
 	print_message("fired at %u places\n", hit - 2);
 	assert_true(hit > 20 && hit < 1000);
@@ -231,21 +256,90 @@ static void sweep(const char *const *actions, unsigned int count)
 
 static void test_kill(void **state)
 {
-	sweep((const char *const[]){ "kill" }, 1);
+	sweep(child_lives, (const char *const[]){ "kill" }, 1);
 }
 
 static void test_errors(void **state)
 {
-	sweep((const char *const[]){ "EIO", "ENOSPC", "ESTALE" }, 3);
+	sweep(call_fails, (const char *const[]){ "EIO", "ENOSPC", "ESTALE" }, 3);
 }
 
-#define row(test) cmocka_unit_test_setup_teardown(test, directory_create, directory_remove)
+/* ---- a server: the node dies, a call fails, an answer is lost ---- */
+
+static bool node_lives(unsigned long call, enum memory_fault fault, const char *spec)
+{
+	int err;
+
+	memory_server_arm(&memory_server, call, fault, EIO);
+	err = own_job(1, CHECKPOINTS);
+	memory_server.fail_at = 0;
+	if (err && fault != MEMORY_DIES)
+		fail_msg("%s: failed again: %s", spec, problem.text);
+	return memory_server.fired;
+}
+
+static void sweep_server(enum memory_fault fault, const char *what)
+{
+	unsigned long call;
+	char spec[64];
+	bool fired = true;
+
+	for (call = 1; fired && call < 1000; call++) {
+		first_checkpoint();
+		snprintf(spec, sizeof(spec), "%s at call %lu", what, call);
+		fired = node_lives(call, fault, spec);
+		check_outcome(spec);
+	}
+	print_message("%s at each of %lu calls\n", what, call - 2);
+	assert_true(call > 20 && call < 1000);
+}
+
+static void test_node_dies(void **state)
+{
+	sweep_server(MEMORY_DIES, "the node dies");
+}
+
+static void test_call_fails(void **state)
+{
+	sweep_server(MEMORY_FAILS, "a failure");
+}
+
+static void test_answer_lost(void **state)
+{
+	sweep_server(MEMORY_DOUBTS, "a lost answer");
+}
+
+static int small_directory(void **state)
+{
+	int err = directory_create(state);
+
+	options.compress = "lz4";
+	options.buffer_bytes = 0;
+	log_set_level(LOG_CRIT);
+	return err;
+}
+
+static int small_memory(void **state)
+{
+	int err = memory_create(state);
+
+	options.compress = "lz4";
+	options.buffer_bytes = 0;
+	log_set_level(LOG_CRIT);
+	return err;
+}
+
+#define row(test) cmocka_unit_test_setup_teardown(test, small_directory, directory_remove)
+#define memory_row(test) cmocka_unit_test_setup_teardown(test, small_memory, memory_clear)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		row(test_kill),
 		row(test_errors),
+		memory_row(test_node_dies),
+		memory_row(test_call_fails),
+		memory_row(test_answer_lost),
 	};
 
 	committed = mmap(NULL, sizeof(*committed), PROT_READ | PROT_WRITE,

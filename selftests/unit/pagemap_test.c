@@ -51,6 +51,20 @@ static void check(struct space *space, struct pagemap *map)
 		assert_int_equal(map->blocks[i].segment ? map->blocks[i].live : 0, live[i]);
 }
 
+static void check_runs(struct space *space, uint64_t *random)
+{
+	unsigned int i;
+
+	for (i = 0; i < 50; i++) {
+		uint64_t start = page_address(next_random(random) % PAGES), at = start;
+		uint64_t end = start + (1 + next_random(random) % 200) * 4096;
+
+		while (at < end && space_holds(space, at) == space_holds(space, start))
+			at += 4096;
+		assert_int_equal(space_run_end(space, start, end), at);
+	}
+}
+
 static void forget(struct space *space, unsigned int first, unsigned int last)
 {
 	unsigned int i;
@@ -112,6 +126,7 @@ static void test_random(void **state)
 		forget(space, i, i + next_random(&random) % (PAGES - i));
 		if (round % 20 == 19)
 			retain(space, &random);
+		check_runs(space, &random);
 		check(space, map);
 	}
 	forget(space, 0, PAGES - 1);

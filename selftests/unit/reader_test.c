@@ -13,7 +13,7 @@
 static struct reader reader;
 static struct packer *packer;
 static struct space *space;
-static struct task task;
+static struct packer_source task;
 static uint8_t *memory;
 
 /* What the pages are for the process, which is the test's child and stands still. */
@@ -68,7 +68,10 @@ static void read_all(void)
 {
 	uint64_t at = (uintptr_t)memory;
 
-	assert_ok(reader_read(&reader, packer, &task, space, at, at + PAGES * PAGE_BYTES, &problem));
+	task.space = space;
+	assert_ok(packer_read(packer, &task, at, at + PAGES * PAGE_BYTES, &problem));
+	assert_ok(packer_wait(packer, &problem));
+	assert_false(task.gone);
 }
 
 /* Packing the same once more costs nothing only if it is the same. */
@@ -139,7 +142,10 @@ static void test_ended(void **state)
 	at = (uintptr_t)memory;
 	kill(task.pid, SIGKILL);
 	assert_int_equal(waitpid(task.pid, NULL, 0), task.pid);
-	assert_int_equal(reader_read(&reader, packer, &task, space, at, at + PAGE_BYTES, &problem), -ESRCH);
+	task.space = space;
+	assert_ok(packer_read(packer, &task, at, at + PAGE_BYTES, &problem));
+	assert_ok(packer_wait(packer, &problem));
+	assert_true(task.gone);
 	task.pid = fork();
 	if (!task.pid)
 		_exit(0);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What was packed and committed is what is read, over epochs, checkpoints and terms. */
+#define MODEL_PAGES 512
 #include "store_fixture.h"
 
 #define CHECKPOINTS 4

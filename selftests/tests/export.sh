@@ -1,0 +1,90 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# DESCRIPTION: an exported checkpoint is restored by CRIU where nothing of ckpt is left, for each mechanism and compression
+# KERNELS: criu
+# RUN: guest --timeout 900
+set -eu
+. "${0%/*}/lib.sh"
+
+programs="/usr/bin/ckptctl /usr/sbin/ckptd /usr/lib/ckpt/ckpt-init /usr/lib/ckpt/criu-fsuid.so"
+output=/var/lib/ckpt/jobs/1000-job/stdout
+
+ckpt_goes() {
+	ckptd_stop
+	chmod 0 $programs
+	rmmod ckpt
+}
+
+ckpt_comes() {
+	chmod 755 $programs
+	modprobe ckpt
+}
+
+# The job's own end, without a checkpoint: what it did after the last one is lost.
+job_dies() {
+	kill -9 "$(awk '/^PPid/ { print $2 }' "/proc/$(field pid)/status")"
+	run_ends 125
+}
+
+steps_follow() { [ -e $output ] && [ "$(steps $output)" -ge 5 ]; }
+
+# What it printed before the checkpoint, and what it prints since.
+join_output() {
+	first=$(sed -n 's/^step //p;1q' $output)
+	sed "/^step $first\$/,\$d" out >whole
+	cat $output >>whole
+}
+
+round_trip() { # MODE
+	ckptd_start
+	run_start --job job -- "$workload" "$1" --stop "$job_dir/stop" --arena-mib 8
+	await "two epochs" 90 field_is_least epochs 2
+	progress 3
+	ckptctl checkpoint job
+	progress 3
+	! ckptctl export job "$job_dir"
+	ckptctl export job /tmp/exported
+	ckptctl verify
+	job_dies
+	ckpt_goes
+	/tmp/exported/restore.sh &
+	restored=$!
+	await "steps of the restored job" 90 steps_follow
+	touch stop
+	await_status 90 $restored
+	ckpt_comes
+	join_output
+	check_output whole
+	check_digest whole "$1" --arena-mib 8
+	rm -r /tmp/exported
+}
+
+works() { ckptctl doctor | grep -q "^ok .*mechanism $1 "; } # MECHANISM
+
+soft_dirty() {
+	configure "mechanism = soft-dirty" "compress = lz4"
+	round_trip shared
+}
+
+uffd_wp() {
+	configure "mechanism = uffd-wp" "compress = zstd:3" "seal = none"
+	works uffd-wp || return 0
+	round_trip tree
+}
+
+procfs() {
+	configure "mechanism = procfs" "compress = none" "seal = none"
+	round_trip threads
+}
+
+# Captured files and a private directory, too.
+hash() {
+	configure "mechanism = hash" "compress = none" "capture = cwd" "private = /tmp, /dev/shm"
+	round_trip files
+}
+
+try soft-dirty soft_dirty
+try uffd-wp uffd_wp
+try procfs procfs
+try hash hash
+finish
