@@ -15,6 +15,8 @@ static const struct {
 	{ "checkpoint", command_checkpoint, "take a checkpoint of a job now" },
 	{ "drain", command_drain, "save and end all jobs, as before an interruption" },
 	{ "key", command_key, "make or change the cluster's keys" },
+	{ "config", command_config, "show the values of a job class and where each comes from" },
+	{ "reload", command_reload, "read the configuration again" },
 	{ "doctor", command_doctor, "say whether this node can protect jobs, and what is missing" },
 };
 
