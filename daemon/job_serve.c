@@ -88,13 +88,14 @@ static void clean_store(struct job *job)
 
 static void epoch_done(struct job *job, const struct pass_stats *pass, int64_t begun)
 {
-	uint64_t moved = pass->pages_thin < pass->packed.pages_packed ? pass->pages_thin : pass->packed.pages_packed;
+	uint64_t packed = pass->packed.pages_packed;
+	uint64_t moved = pass->pages_thin < packed ? pass->pages_thin : packed;
 	int64_t deadline_ms = 0;
 	char frozen[48] = "";
 
 	pace_add_pass(&job->pace, &(struct pace_pass){
 		.begun_ms = begun, .pages = pass->pages_dirty,
-		.pages_stored = pass->packed.pages_packed - moved, .pages_thin = moved,
+		.pages_stored = packed - moved, .pages_thin = moved,
 		.ms = (uint64_t)pass->full_speed_ms, .held_ms = (uint64_t)(pass->ms - pass->full_speed_ms),
 		.full = pass->full, .noticed = job_noticed(job, &deadline_ms),
 	});
@@ -162,9 +163,8 @@ static void serve_look(struct job *job)
 	wait_ms = job_wait_ms(job);
 	if (wait_ms && clock_ms() < job->exec_epoch_ms)
 		job->next_look_ms = clock_ms() + (int64_t)wait_ms;
-	else
-		run_epoch(job, job_noticed(job, &deadline_ms) ? READER_KEEPS : READER_CLEANS, &problem);
-	if (store_is_dirty(job->reader.store) && !job_noticed(job, &deadline_ms))
+	else if (run_epoch(job, job_noticed(job, &deadline_ms) ? READER_KEEPS : READER_CLEANS, &problem) == 0 &&
+		 store_is_dirty(job->reader.store) && !job_noticed(job, &deadline_ms))
 		clean_store(job);
 	job_publish_forecast(job);
 }
