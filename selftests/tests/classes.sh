@@ -148,7 +148,7 @@ hooks() {
 
 checkpoints() { find "$store" -name 'manifest-*'; }
 
-ended() {
+job_ends() {
 	progress 2
 	ckptctl checkpoint loop
 	touch stop
@@ -161,21 +161,21 @@ retention() {
 	configure "keep_after_end = 1h"
 	ckptd_start
 	job_start
-	ended
+	job_ends
 	test -n "$(checkpoints)"
 
 	echo "== by hand they are there again"
 	rm "$(find "$store" -name 'term-*' | sort | tail -n 1)"
 	job_start
 	await "the restore" 90 grep -q "goes on from checkpoint" err
-	ended
+	job_ends
 
 	echo "== else the job begins anew, and when the time has come they are gone"
 	part "[daemon]" "clean_interval = 1s" "[class test]" "keep_after_end = 1s"
 	ckptctl reload
 	mv out out.before
 	job_start
-	ended
+	job_ends
 	test "$(head -n 1 out)" = "step 1"
 	await "the cleaner" 60 fails test -e "$store/1000-loop"
 	logged "nobody needs its checkpoints any more"
