@@ -16,7 +16,7 @@ CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Wstrict-prototypes -Wmissing-prototypes -Wshadow -Wformat=2 -Wvla -Wno-unused-parameter
 LIBS := liburing libcurl jansson libxxhash libzstd liblz4 libsodium libcrypto libsystemd
 PKG_CFLAGS = $(shell pkg-config --cflags $(LIBS))
-PKG_LIBS = $(shell pkg-config --libs $(LIBS)) -linih $(IPSEC_MB) -pthread
+PKG_LIBS = $(shell pkg-config --libs $(LIBS)) -linih $(IPSEC_MB) -lm -pthread
 # Not needed, but AES is several times slower without it: see daemon/gcm.h.
 IPSEC_MB := $(shell printf '\#include <intel-ipsec-mb.h>\n\#if IMB_VERSION_NUM < 0x10000\n\#error\n\#endif\n' | \
 	$(CC) -E -x c - >/dev/null 2>&1 && echo -lIPSec_MB)
@@ -91,7 +91,7 @@ $(BUILD)/guest/%: $(BUILD)/obj/selftests/guest/%.o $(TEST_LIB) $(LIB)
 	@mkdir -p $(@D)
 	$(link)
 
-$(BUILD)/unit/%: $(BUILD)/obj/selftests/unit/%.o $(LIB)
+$(BUILD)/unit/%: $(BUILD)/obj/selftests/unit/%.o $(TOOL_LIB) $(LIB)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) -o $@ $(filter %.o %.a,$^) $(PKG_LIBS) -lcmocka

@@ -21,8 +21,6 @@
 #include "manifest.h"
 #include "thin.h"
 
-#define MOST_ROUNDS 5
-
 /* What one checkpoint holds while it is made. */
 struct checkpoint {
 	struct reader *reader;
@@ -38,29 +36,8 @@ struct checkpoint {
 	uint64_t stderr_bytes;
 	json_t *bases;                  /* NULL: not known */
 	int64_t frozen_at;
+	int64_t collected_at;
 };
-
-/* Pre-copy while the job runs, as long as that makes the frozen pass smaller. */
-static int precopy(struct checkpoint *checkpoint)
-{
-	const struct checkpoint_options *options = checkpoint->options;
-	struct pass_stats pass;
-	uint64_t previous = 0;
-	int64_t left;
-	int ret;
-
-	do {
-		ret = reader_epoch(checkpoint->reader, &pass, checkpoint->problem);
-		if (ret)
-			return ret;
-		left = options->deadline_ms ? options->deadline_ms - clock_ms() : INT64_MAX;
-		if (!policy_precopy_again(&options->pace, previous, pass.pages_dirty,
-					  (uint64_t)pass.ms, left))
-			return 0;
-		previous = pass.pages_dirty;
-	} while (++checkpoint->stats->rounds < MOST_ROUNDS);
-	return 0;
-}
 
 /* Said before the job stands still, and in better words than criu's. */
 static int check_tasks(struct checkpoint *checkpoint)
@@ -150,16 +127,18 @@ static int check_frozen(struct checkpoint *checkpoint)
 /* From the freeze to the point from which the job may run on: all its state is in our hands. */
 static int take_all(struct checkpoint *checkpoint)
 {
-	struct pass_stats pass;
+	struct pass_stats pass = { 0 };
 	int ret = cgroup_freeze(checkpoint->reader->cgroup, FREEZE_TIMEOUT_MS, checkpoint->problem);
 
 	if (ret)
 		return ret;
-	checkpoint->frozen_at = clock_ms();
+	checkpoint->frozen_at = checkpoint->options->frozen_at_ms ?: clock_ms();
+	checkpoint->collected_at = clock_ms();
 	ret = fault("checkpoint.frozen");
 	if (ret == 0)
 		ret = reader_pass(checkpoint->reader, checkpoint->packer, PASS_FROZEN, &pass,
 				  checkpoint->problem);
+	checkpoint->stats->pass_ms = pass.ms;
 	if (ret == 0 && checkpoint->criu->version.tracks_memory)
 		tasks_clear_soft_dirty(&checkpoint->reader->tasks);
 	if (ret == 0)
@@ -263,6 +242,7 @@ static char *make_meta(const struct checkpoint *checkpoint)
 	json_object_set_new(meta, "mechanism",
 			    json_string(checkpoint->reader->tasks.mechanism->name));
 	json_object_set_new(meta, "mechanism_reason", json_string(checkpoint->options->mechanism_reason));
+	json_object_set_new(meta, "pace", pace_to_json(checkpoint->options->pace));
 	json_object_set_new(meta, "files", meta_files(&checkpoint->files));
 	json_object_set_new(meta, "stdout", json_integer((json_int_t)checkpoint->stdout_bytes));
 	if (checkpoint->bases)
@@ -287,7 +267,9 @@ static void mark_set(const char *path)
 
 static int commit(struct checkpoint *checkpoint)
 {
+	const struct checkpoint_options *options = checkpoint->options;
 	struct packer_stats packed;
+	int64_t begin = clock_ms();
 	struct manifest manifest = {
 		.term = checkpoint->reader->term.number,
 		.sequence = checkpoint->options->sequence,
@@ -304,6 +286,12 @@ static int commit(struct checkpoint *checkpoint)
 	if (ret)
 		return ret;
 	checkpoint->packer = NULL;
+	/* With it, what was just seen of the store moves on to the next node. */
+	pace_add_pass(options->pace, &(struct pace_pass){
+		.begun_ms = checkpoint->collected_at, .full = true, .frozen = true, .noticed = options->final,
+		.pages = packed.pages, .pages_stored = packed.pages_packed,
+		.ms = (uint64_t)(checkpoint->stats->pass_ms + clock_ms() - begin),
+	});
 	checkpoint->stats->pages_written = packed.pages_packed;
 	checkpoint->stats->bytes_written = packed.bytes_written;
 	manifest.files = checkpoint->packed;
@@ -348,15 +336,12 @@ int checkpoint_take(struct reader *reader, struct criu_job *criu,
 {
 	struct checkpoint checkpoint = { .reader = reader, .criu = criu, .options = options,
 					 .stats = stats, .problem = problem };
-	int64_t begin = clock_ms();
 	int ret;
 
 	memset(stats, 0, sizeof(*stats));
 	stats->final = options->final;
 	problem_set(problem, 0, "stopped by a fault point");
 	ret = check_tasks(&checkpoint);
-	if (ret == 0)
-		ret = precopy(&checkpoint);
 	if (ret == 0)
 		ret = sync_files(&checkpoint); /* most of it, before the job stands still */
 	/* What is not changed stays where it is when time counts. */
@@ -381,7 +366,7 @@ int checkpoint_take(struct reader *reader, struct criu_job *criu,
 	if (options->final && ret == 0)
 		stats->frozen_ms = clock_ms() - checkpoint.frozen_at;
 	stats->flush_ms = clock_ms() - checkpoint.frozen_at;
-	stats->total_ms = clock_ms() - begin;
+	stats->collected_ms = checkpoint.collected_at;
 	/* Parts of the job's memory in plain: they stay only to explain a failure. */
 	if (ret == 0)
 		directory_remove(criu->images);

@@ -17,6 +17,7 @@
  *   "outputs"             {"stdout", "stderr"}: {"path", "inode"} of the caller's own; null: no regular file
  *   "bases"               {"stdout", "stderr"}: where in those files byte 0 of the job's output would be, if
  *                         nothing stood between; null: not known. See job_set_output_bases()
+ *   "pace"                see pace.h
  *   "sequence_of_job"     counts the job's checkpoints over all terms
  *   "stats"               see struct checkpoint_stats
  */
@@ -30,26 +31,28 @@
 
 #include "criu.h"
 #include "pageserver.h"
-#include "policy.h"
+#include "pace.h"
 #include "reader.h"
 
 struct checkpoint_stats {
 	char name[64];
 	bool final;
-	unsigned int rounds;            /* pre-copy epochs before the freeze */
+	unsigned int rounds;            /* epochs right before it; the caller's */
 	uint64_t pages;                 /* of the job */
 	uint64_t pages_written;         /* by the frozen pass and criu */
 	uint64_t bytes_written;         /* in the frozen pass, with CRIU's images */
 	int64_t frozen_ms;              /* from freeze to thaw, or to the end of the job */
 	int64_t criu_ms;                /* of it, CRIU's */
+	int64_t pass_ms;                /* of it, the frozen pass */
 	int64_t flush_ms;               /* from freeze to committed */
-	int64_t total_ms;               /* from the start of the first round to committed */
+	int64_t total_ms;               /* from the start of the first round to committed; the caller's */
+	int64_t collected_ms;           /* when the frozen pass collected; CLOCK_BOOTTIME */
 };
 
 struct checkpoint_options {
 	bool final;                     /* leave the job frozen when committed: the caller ends it */
-	int64_t deadline_ms;            /* CLOCK_BOOTTIME, less the margin; 0: none */
-	struct policy_input pace;       /* what was measured, for the choice of another round */
+	int64_t frozen_at_ms;           /* CLOCK_BOOTTIME; 0: it runs and is to be frozen */
+	struct pace *pace;              /* gets the frozen pass, and becomes part of meta */
 	unsigned int keep;
 	int criu_timeout_ms;
 	const char *stdout_path;

@@ -1,815 +1,75 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * libinih splits the lines; everything that it would pass over in silence is refused here before it
- * sees the line: lines longer than its buffer (it would cut them in two), continuation lines (leading
- * blanks are dropped, so there are none), text after a section's ']', control characters.
- *
- * Defaults are written as an admin would write them and go through the same parser and checks.
- */
-#include "config.h"
+#include "config_private.h"
 
-#include <ctype.h>
-#include <curl/curl.h>
+#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <ini.h>
-#include <jansson.h>
 #include <limits.h>
 #include <pwd.h>
-#include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "cleanup.h"
+#include "ownership.h"
 
-#define IMDS_ENDPOINT "http://169.254.169.254"
-#define IMDS_VARIABLE "AWS_EC2_METADATA_SERVICE_ENDPOINT"
-#define CLASS_NAME_MAX 32
-#define CLASSES_MAX 256
-#define KEYS_MAX 32
+/* ---- classes ---- */
 
-#define SECOND 1000ull
-#define MINUTE (60 * SECOND)
-#define HOUR (60 * MINUTE)
-#define DAY (24 * HOUR)
-#define MIB (1ull << 20)
-#define GIB (1ull << 30)
-#define TIB (1ull << 40)
-
-enum value_type {
-	VALUE_DURATION,              /* into an unsigned int, milliseconds */
-	VALUE_SIZE,                  /* into a uint64_t, bytes */
-	VALUE_COUNT,                 /* into an unsigned int */
-	VALUE_TEXT,                  /* into a char * */
-};
-
-struct key {
-	const char *name;
-	enum value_type type;
-	size_t offset;
-	uint64_t min, max;
-	bool zero;                   /* 0 is allowed besides min..max */
-	bool required;
-	const char *fallback;        /* the default as text; NULL: the field stays NULL */
-	const char *fallback_words;  /* what the manual says instead */
-	const char *allowed;         /* of a text: what check accepts */
-	bool (*check)(const char *value);
-	const char *meaning;
-};
-
-struct section {
-	const char *name;
-	const struct key *keys;
-	size_t key_count;
-};
-
-struct unit {
-	const char *name;
-	uint64_t factor;
-};
-
-/* The largest first, for printing. */
-static const struct unit duration_units[] = {
-	{ "d", DAY }, { "h", HOUR }, { "m", MINUTE }, { "s", SECOND }, { "ms", 1 }, { NULL, 0 },
-};
-static const struct unit size_units[] = {
-	{ "T", TIB }, { "G", GIB }, { "M", MIB }, { "K", 1024 }, { NULL, 0 },
-};
-static const struct unit no_units[] = { { "", 1 }, { NULL, 0 } };
-
-static bool check_absolute_path(const char *value)
+struct class *class_new(const char *name)
 {
-	return value[0] == '/' && strlen(value) < PATH_MAX;
-}
+	struct class *class = calloc(1, sizeof(*class));
 
-static bool check_program(const char *value)
-{
-	return check_absolute_path(value) || (*value && !strchr(value, '/'));
-}
-
-static bool check_log_level(const char *value)
-{
-	return !strcmp(value, "err") || !strcmp(value, "warning") || !strcmp(value, "info") ||
-	       !strcmp(value, "debug");
-}
-
-/* A number need not have a name on this node: the server's users may be others. */
-static bool check_user(const char *value)
-{
-	char *end;
-
-	if (!isdigit((unsigned char)*value))
-		return getpwnam(value) != NULL;
-	errno = 0;
-	return strtoull(value, &end, 10) < UINT32_MAX && !*end && !errno;
-}
-
-static bool check_compress(const char *value)
-{
-	char *end;
-	long level;
-
-	if (!strcmp(value, "none") || !strcmp(value, "lz4") || !strcmp(value, "zstd"))
-		return true;
-	if (strncmp(value, "zstd:", 5) || !isdigit((unsigned char)value[5]))
-		return false;
-	level = strtol(value + 5, &end, 10);
-	return !*end && level >= 1 && level <= 19;
-}
-
-static bool check_seal(const char *value)
-{
-	return !strcmp(value, "auto") || !strcmp(value, "none");
-}
-
-/* "auto" alone, or a list in which no name comes twice. */
-static bool check_mechanism(const char *value)
-{
-	static const char *const names[] = { "soft-dirty", "uffd-wp", "procfs", "hash" };
-	cleanup_free char *copy = strdup(value);
-	unsigned int seen = 0;
-	char *place, *word;
-	size_t i;
-
-	if (!copy || !strcmp(value, "auto"))
-		return copy != NULL;
-	for (word = strtok_r(copy, ", \t", &place); word; word = strtok_r(NULL, ", \t", &place)) {
-		for (i = 0; i < 4 && strcmp(word, names[i]); i++)
-			;
-		if (i == 4 || seen & 1u << i)
-			return false;
-		seen |= 1u << i;
+	if (!class)
+		return NULL;
+	class->references = 1;
+	class->name = strdup(name);
+	if (!class->name || section_set_defaults(&class_section, class)) {
+		class_put(class);
+		return NULL;
 	}
-	return seen;
+	return class;
 }
 
-/* "none" alone, or a list of paths without "..", and of the word, if there is one. */
-static bool check_directories(const char *value, const char *word)
+struct class *class_get(struct class *class)
 {
-	cleanup_free char *copy = strdup(value);
-	bool any = false;
-	char *place, *path;
-
-	if (!copy || !strcmp(value, "none"))
-		return copy != NULL;
-	for (path = strtok_r(copy, ", \t", &place); path; path = strtok_r(NULL, ", \t", &place)) {
-		size_t length = strlen(path);
-
-		if ((!word || strcmp(path, word)) &&
-		    (path[0] != '/' || length < 2 || path[length - 1] == '/' || strstr(path, "//") ||
-		     strstr(path, "/./") || strstr(path, "/../") || !strcmp(path + length - 2, "/.") ||
-		     (length > 2 && !strcmp(path + length - 3, "/.."))))
-			return false;
-		any = true;
-	}
-	return any;
+	__atomic_add_fetch(&class->references, 1, __ATOMIC_RELAXED);
+	return class;
 }
 
-static bool check_capture(const char *value)
+void class_put(struct class *class)
 {
-	return check_directories(value, "cwd");
-}
-
-static bool check_private(const char *value)
-{
-	return check_directories(value, NULL);
-}
-
-static bool url_lacks(CURLU *url, CURLUPart part)
-{
-	char *text = NULL;
-	bool lacks = curl_url_get(url, part, &text, 0) != CURLUE_OK;
-
-	curl_free(text);
-	return lacks;
-}
-
-static bool url_part_is(CURLU *url, CURLUPart part, const char *wanted)
-{
-	char *text = NULL;
-	bool is = curl_url_get(url, part, &text, 0) == CURLUE_OK && !strcmp(text, wanted);
-
-	curl_free(text);
-	return is;
-}
-
-static bool check_endpoint(const char *value)
-{
-	CURLU *url;
-	bool good;
-
-	if (!*value || !strcmp(value, "off"))
-		return true;
-	url = curl_url();
-	good = url && curl_url_set(url, CURLUPART_URL, value, 0) == CURLUE_OK &&
-	       url_part_is(url, CURLUPART_SCHEME, "http") && url_part_is(url, CURLUPART_PATH, "/") &&
-	       url_lacks(url, CURLUPART_USER) && url_lacks(url, CURLUPART_QUERY) &&
-	       url_lacks(url, CURLUPART_FRAGMENT);
-	curl_url_cleanup(url);
-	return good;
-}
-
-#define DAEMON(field) .offset = offsetof(struct config, field)
-#define CLASS(field) .offset = offsetof(struct class, field)
-#define DURATION(low, high) .type = VALUE_DURATION, .min = (low), .max = (high)
-#define SIZE(low, high) .type = VALUE_SIZE, .min = (low), .max = (high)
-#define COUNT(low, high) .type = VALUE_COUNT, .min = (low), .max = (high)
-#define TEXT(function, words) .type = VALUE_TEXT, .check = (function), .allowed = (words)
-
-static const struct key daemon_keys[] = {
-	{ "imds_endpoint", DAEMON(imds_endpoint), .fallback_words = "$" IMDS_VARIABLE
-	  ", else " IMDS_ENDPOINT, TEXT(check_endpoint, "http://HOST[:PORT], or off"),
-	  .meaning = "EC2's instance metadata service, where the notices come from." },
-	{ "imds_poll", DAEMON(imds_poll_ms), DURATION(SECOND, MINUTE), .fallback = "5s",
-	  .meaning = "How often it is asked for a notice. EC2 recommends 5s." },
-	{ "imds_timeout", DAEMON(imds_timeout_ms), DURATION(100, 10 * SECOND), .fallback = "2s",
-	  .meaning = "How long one request to it may take." },
-	{ "key_file", DAEMON(key_file), .fallback = "/etc/ckpt/key",
-	  TEXT(check_absolute_path, "an absolute path"),
-	  .meaning = "The cluster's keys, with which everything in the stores is sealed: the same on all "
-		     "nodes, readable by root only. 'ckptctl key' makes and changes it." },
-	{ "work_dir", DAEMON(work_dir), .fallback = "/var/lib/ckpt",
-	  TEXT(check_absolute_path, "an absolute path"),
-	  .meaning = "Local directory for CRIU's images and logs while it works." },
-	{ "criu", DAEMON(criu), .fallback = "criu",
-	  TEXT(check_program, "an absolute path, or a name that is looked up in PATH"),
-	  .meaning = "The criu program, 3.17 or later." },
-	{ "log_level", DAEMON(log_level), .fallback = "info",
-	  TEXT(check_log_level, "err, warning, info or debug"),
-	  .meaning = "Lines below this level are not logged." },
-};
-
-static const struct key class_keys[] = {
-	{ "store", CLASS(store), .required = true, TEXT(check_absolute_path, "an absolute path"),
-	  .meaning = "Directory on storage that all nodes share. Each job gets a directory in it." },
-	{ "store_user", CLASS(store_user), .fallback_words = "the job's own user",
-	  TEXT(check_user, "a user that exists on this node, or a user id"),
-	  .meaning = "Whose rights are used in the store: no access to it is made as root." },
-	{ "mechanism", CLASS(mechanism), .fallback = "auto",
-	  TEXT(check_mechanism, "auto, or a list of soft-dirty, uffd-wp, procfs, hash, each once"),
-	  .meaning = "How written pages are found. The first in the list that works is used." },
-	{ "capture", CLASS(capture), .fallback = "none",
-	  TEXT(check_capture, "none, or a list of absolute paths and of cwd, the working directory"),
-	  .meaning = "Directories whose content is part of each checkpoint and put back by a restore. "
-		     "Needed by programs that write their files in place or keep state in them: files "
-		     "outside are only cut back to their size. Written parts are streamed with each "
-		     "epoch." },
-	{ "private", CLASS(private), .fallback = "/dev/shm",
-	  TEXT(check_private, "none, or a list of absolute paths"),
-	  .meaning = "Directories that each job has for itself, empty at its start, captured, and gone "
-		     "with it: /dev/shm in memory, others, like /tmp, in work_dir." },
-	{ "compress", CLASS(compress), .fallback = "lz4",
-	  TEXT(check_compress, "none, lz4, zstd or zstd:LEVEL with LEVEL from 1 to 19"),
-	  .meaning = "How pages are compressed on their way to the store." },
-	{ "seal", CLASS(seal), .fallback = "auto", TEXT(check_seal, "auto or none"),
-	  .meaning = "auto: all that lies in the store is encrypted and authenticated. none: pages and "
-		     "files of the job are only authenticated, which costs less CPU: who can read the "
-		     "store can then read the job's memory, but who can write it still cannot change "
-		     "the job, or become root by it, since a restore takes nothing that the cluster's "
-		     "key did not sign." },
-	{ "epoch_interval", CLASS(epoch_interval_ms), DURATION(SECOND, HOUR), .fallback = "30s",
-	  .meaning = "How often written pages are streamed while the job runs. Streaming starts "
-		     "earlier when what is outstanding would no longer fit the window." },
-	{ "checkpoint_interval", CLASS(checkpoint_interval_ms), DURATION(10 * SECOND, 30 * DAY),
-	  .zero = true, .fallback = "10m",
-	  .meaning = "How often a checkpoint is committed without a notice; it bounds the work that "
-		     "a node that dies without one can lose. 0: only on notice." },
-	{ "keep", CLASS(keep), COUNT(1, 100), .fallback = "2",
-	  .meaning = "How many checkpoints of a job are kept." },
-	{ "buffer_memory", CLASS(buffer_memory), SIZE(4 * MIB, 64 * GIB), .fallback = "64M",
-	  .meaning = "Bound of all buffers between one job's memory and the store." },
-	{ "io_limit", CLASS(io_limit), SIZE(MIB, TIB), .zero = true, .fallback = "0",
-	  .meaning = "Bytes per second that are written to the store while the job runs. Not in a "
-		     "final flush, and never while the job stands still. 0: no limit." },
-	{ "cpu_limit", CLASS(cpu_limit), COUNT(1, 1024), .zero = true, .fallback = "0",
-	  .meaning = "CPUs that read, compress and seal pages while the job runs, as the number of "
-		     "threads that do it. Not in a final flush, and never while the job stands "
-		     "still: then all CPUs do. 0: no limit." },
-	{ "ghost_limit", CLASS(ghost_limit), SIZE(MIB, TIB), .fallback = "1G",
-	  .meaning = "Deleted files that the job still has open are saved up to this size each; a "
-		     "larger one makes the checkpoint fail (CRIU's --ghost-limit)." },
-	{ "window", CLASS(window_ms), DURATION(5 * SECOND, HOUR), .fallback = "120s",
-	  .meaning = "From the notice to the end of the node." },
-	{ "margin", CLASS(margin_ms), DURATION(SECOND, HOUR), .zero = true, .fallback = "15s",
-	  .meaning = "The part of the window that is kept free. Shorter than the window." },
-	{ "criu_timeout", CLASS(criu_timeout_ms), DURATION(SECOND, HOUR), .fallback = "60s",
-	  .meaning = "A criu that takes longer is ended. The job goes on; if criu had hold of it, it is "
-		     "ended too, and goes back to its last checkpoint." },
-};
-
-#define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
-_Static_assert(ARRAY_SIZE(daemon_keys) <= KEYS_MAX, "seen[] of the parser");
-_Static_assert(ARRAY_SIZE(class_keys) <= KEYS_MAX, "seen[] of the parser");
-
-static const struct section daemon_section = { "daemon", daemon_keys, ARRAY_SIZE(daemon_keys) };
-static const struct section class_section = { "class", class_keys, ARRAY_SIZE(class_keys) };
-
-/* Where the parser is. The first error ends it: the reader then reports the end of the file. */
-struct parser {
-	const char *path;
-	FILE *file;
-	char *buffer;
-	size_t buffer_size;
-	unsigned int line;
-	const struct section *section;   /* NULL before the first one */
-	void *target;                    /* struct config or struct class */
-	unsigned int section_line;
-	unsigned int daemon_line;        /* 0: no [daemon] yet */
-	unsigned int seen[KEYS_MAX];     /* by key: the line that gave it */
-	struct config *config;
-	struct problem *problem;
-	unsigned int error_line;
-	int error;
-};
-
-__attribute__((format(printf, 3, 4)))
-static void parser_fail(struct parser *parser, unsigned int line, const char *format, ...)
-{
-	char text[600], place[16] = "";
-	va_list args;
-
-	if (parser->error)
+	if (!class || __atomic_sub_fetch(&class->references, 1, __ATOMIC_ACQ_REL))
 		return;
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	parser->error_line = line;
-	/* What is missing altogether is missing in no line. */
-	if (line)
-		snprintf(place, sizeof(place), ":%u", line);
-	parser->error = problem_set(parser->problem, EINVAL, "%s%s: %s", parser->path, place, text);
+	section_free(&class_section, class);
+	free(class->name);
+	free(class->place);
+	free(class);
 }
 
-static int parser_fail_memory(struct parser *parser)
+int config_add_class(struct config *config, const char *name, const char *place)
 {
-	parser->error = problem_set(parser->problem, ENOMEM, "%s: out of memory", parser->path);
-	return parser->error;
-}
-
-/* What an unsigned number with a unit says: 0, -EINVAL without a known unit, -ERANGE. */
-static int number_parse(const char *text, const struct unit *units, uint64_t *value)
-{
-	uint64_t number;
-	char *end;
-
-	if (!isdigit((unsigned char)*text))
-		return -EINVAL;
-	errno = 0;
-	number = strtoull(text, &end, 10);
-	if (errno)
-		return -ERANGE;
-	if (!number && !*end) {
-		*value = 0;
-		return 0;
-	}
-	while (units->name && strcmp(end, units->name))
-		units++;
-	if (!units->name)
-		return -EINVAL;
-	return __builtin_mul_overflow(number, units->factor, value) ? -ERANGE : 0;
-}
-
-/* In the largest unit that divides it, so that the text parses back to the same number. */
-static void number_print(char text[32], const struct unit *units, uint64_t value)
-{
-	while (units[1].name && value % units->factor)
-		units++;
-	snprintf(text, 32, "%llu%s", (unsigned long long)(value / units->factor), units->name);
-}
-
-static const struct unit *key_units(const struct key *key)
-{
-	return key->type == VALUE_DURATION ? duration_units :
-	       key->type == VALUE_SIZE	   ? size_units :
-					     no_units;
-}
-
-/* "a duration from 1s to 1h (units ms, s, m, h, d), or 0" */
-static void key_allowed(const struct key *key, char *text, size_t size)
-{
-	char min[32], max[32];
-
-	if (key->type == VALUE_TEXT) {
-		snprintf(text, size, "%s", key->allowed);
-		return;
-	}
-	number_print(min, key_units(key), key->min);
-	number_print(max, key_units(key), key->max);
-	snprintf(text, size, "%s from %s to %s%s%s",
-		 key->type == VALUE_DURATION ? "a duration" :
-		 key->type == VALUE_SIZE     ? "a size" :
-					       "a number",
-		 min, max,
-		 key->type == VALUE_DURATION ? " with its unit (ms, s, m, h, d)" :
-		 key->type == VALUE_SIZE     ? " with its unit (K, M, G, T)" :
-					       "",
-		 key->zero ? ", or 0" : "");
-}
-
-static int key_set_text(const struct key *key, void *target, const char *value)
-{
-	char **field = (char **)((char *)target + key->offset);
-	char *copy;
-
-	if (!key->check(value))
-		return -EINVAL;
-	copy = strdup(value);
-	if (!copy)
-		return -ENOMEM;
-	free(*field);
-	*field = copy;
-	return 0;
-}
-
-static int key_set(const struct key *key, void *target, const char *value)
-{
-	char *field = (char *)target + key->offset;
-	uint64_t number;
-	int result;
-
-	if (key->type == VALUE_TEXT)
-		return key_set_text(key, target, value);
-	result = number_parse(value, key_units(key), &number);
-	if (result)
-		return result;
-	if ((number || !key->zero) && (number < key->min || number > key->max))
-		return -ERANGE;
-	if (key->type == VALUE_SIZE)
-		*(uint64_t *)field = number;
-	else
-		*(unsigned int *)field = number;
-	return 0;
-}
-
-static int section_set_defaults(const struct section *section, void *target)
-{
-	int result = 0;
-	size_t i;
-
-	for (i = 0; i < section->key_count && !result; i++)
-		if (section->keys[i].fallback)
-			result = key_set(&section->keys[i], target, section->keys[i].fallback);
-	return result;
-}
-
-static void parser_finish_section(struct parser *parser)
-{
-	const struct section *section = parser->section;
-	const struct class *class = parser->target;
-	size_t i;
-
-	for (i = 0; section && i < section->key_count; i++)
-		if (section->keys[i].required && !parser->seen[i])
-			parser_fail(parser, parser->section_line, "[%s %s] lacks '%s = VALUE', %s",
-				    section->name, class->name, section->keys[i].name,
-				    section->keys[i].allowed);
-	if (section == &class_section && class->margin_ms >= class->window_ms)
-		parser_fail(parser, parser->section_line,
-			    "[class %s]: margin (%u ms) must be shorter than window (%u ms)",
-			    class->name, class->margin_ms, class->window_ms);
-}
-
-static void parser_start_daemon(struct parser *parser)
-{
-	if (parser->daemon_line)
-		parser_fail(parser, parser->line, "[daemon] stands already at line %u; once is allowed",
-			    parser->daemon_line);
-	parser->daemon_line = parser->line;
-	parser->section = &daemon_section;
-	parser->target = parser->config;
-}
-
-static bool class_name_valid(const char *name)
-{
-	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-				      "0123456789_-";
-	size_t length = strlen(name);
-
-	return length >= 1 && length <= CLASS_NAME_MAX && strspn(name, letters) == length;
-}
-
-static int config_add_class(struct config *config, const char *name)
-{
-	struct class *classes = reallocarray(config->classes, config->class_count + 1,
-					     sizeof(*classes));
+	struct class **classes = reallocarray(config->classes, config->class_count + 1,
+					      sizeof(*classes));
 	struct class *class;
 
 	if (!classes)
 		return -ENOMEM;
 	config->classes = classes;
-	class = &classes[config->class_count++];
-	memset(class, 0, sizeof(*class));
-	class->name = strdup(name);
-	return class->name ? section_set_defaults(&class_section, class) : -ENOMEM;
+	class = class_new(name);
+	if (!class)
+		return -ENOMEM;
+	classes[config->class_count++] = class;
+	class->place = strdup(place);
+	return class->place ? 0 : -ENOMEM;
 }
 
-static void parser_start_class(struct parser *parser, const char *name)
-{
-	if (!class_name_valid(name)) {
-		parser_fail(parser, parser->line,
-			    "'%.64s' is no name for a class; 1 to %d letters, digits, '_' and '-' are",
-			    name, CLASS_NAME_MAX);
-	} else if (config_class(parser->config, name)) {
-		parser_fail(parser, parser->line, "[class %s] stands twice; once is allowed", name);
-	} else if (parser->config->class_count == CLASSES_MAX) {
-		parser_fail(parser, parser->line, "more than %d classes; fewer are allowed",
-			    CLASSES_MAX);
-	} else if (config_add_class(parser->config, name)) {
-		parser_fail_memory(parser);
-	} else {
-		parser->section = &class_section;
-		parser->target = &parser->config->classes[parser->config->class_count - 1];
-	}
-}
-
-/* header is the line from '[' on; a copy is cut up, inih gets the original. */
-static void parser_start_section(struct parser *parser, const char *header)
-{
-	cleanup_free char *name = strdup(header + 1);
-	char *end = name ? strchr(name, ']') : NULL;
-	const char *rest = end ? end + 1 + strspn(end + 1, " \t") : NULL;
-
-	if (!name) {
-		parser_fail_memory(parser);
-		return;
-	}
-	if (!end || (*rest && !strchr(";#", *rest))) {
-		parser_fail(parser, parser->line,
-			    "a section is [daemon] or [class NAME] and nothing behind it");
-		return;
-	}
-	*end = '\0';
-	parser_finish_section(parser);
-	memset(parser->seen, 0, sizeof(parser->seen));
-	parser->section_line = parser->line;
-	if (!strcmp(name, "daemon"))
-		parser_start_daemon(parser);
-	else if (!strncmp(name, "class ", 6))
-		parser_start_class(parser, name + 6 + strspn(name + 6, " "));
-	else
-		parser_fail(parser, parser->line,
-			    "unknown section [%.64s]; [daemon] and [class NAME] are allowed", name);
-}
-
-/* Everything here may end up in status, which is JSON: the same judge of what is text. */
-static bool text_valid(const char *text, size_t length)
-{
-	json_t *string = json_stringn(text, length);
-	bool valid = string != NULL;
-	size_t i;
-
-	json_decref(string);
-	for (i = 0; i < length; i++)
-		if (((unsigned char)text[i] < ' ' && text[i] != '\t') || text[i] == 0x7f)
-			return false;
-	return valid;
-}
-
-/* Checks and trims one line of the file; NULL: refused. */
-static char *parser_take_line(struct parser *parser, ssize_t length, int limit)
-{
-	char *line = parser->buffer;
-
-	while (length && strchr("\r\n", line[length - 1]) && line[length - 1])
-		line[--length] = '\0';
-	if (parser->line == 1 && !strncmp(line, "\xef\xbb\xbf", 3)) {
-		line += 3;
-		length -= 3;
-	}
-	if (!text_valid(line, length)) {
-		parser_fail(parser, parser->line,
-			    "bytes that are no text; UTF-8 without control characters is allowed");
-		return NULL;
-	}
-	line += strspn(line, " \t");
-	if (strlen(line) > (size_t)limit - 3) {
-		parser_fail(parser, parser->line, "the line has %zu bytes; up to %d are allowed",
-			    strlen(line), limit - 3);
-		return NULL;
-	}
-	return line;
-}
-
-/* inih's fgets(). */
-static char *parser_read(char *to, int size, void *stream)
-{
-	struct parser *parser = stream;
-	ssize_t length;
-	char *line;
-
-	if (parser->error)
-		return NULL;
-	length = getline(&parser->buffer, &parser->buffer_size, parser->file);
-	if (length < 0) {
-		if (ferror(parser->file))
-			parser->error = problem_set(parser->problem, EIO, "%s: cannot read: %s",
-						    parser->path, strerror(errno));
-		return NULL;
-	}
-	parser->line++;
-	line = parser_take_line(parser, length, size);
-	if (line && *line == '[')
-		parser_start_section(parser, line);
-	if (!line || parser->error)
-		return NULL;
-	snprintf(to, size, "%s\n", line);
-	return to;
-}
-
-static const struct key *section_find_key(const struct section *section, const char *name)
-{
-	size_t i;
-
-	for (i = 0; i < section->key_count; i++)
-		if (!strcmp(section->keys[i].name, name))
-			return &section->keys[i];
-	return NULL;
-}
-
-static void parser_fail_unknown(struct parser *parser, const char *name)
-{
-	char names[400] = "";
-	size_t i;
-
-	for (i = 0; i < parser->section->key_count; i++) {
-		strcat(names, i ? ", " : "");
-		strcat(names, parser->section->keys[i].name);
-	}
-	parser_fail(parser, parser->line, "unknown key '%.64s' in [%s]; %s are allowed", name,
-		    parser->section->name, names);
-}
-
-static void parser_set(struct parser *parser, const char *name, const char *value)
-{
-	const struct key *key = section_find_key(parser->section, name);
-	unsigned int *seen;
-	char allowed[200];
-	int result;
-
-	if (!key) {
-		parser_fail_unknown(parser, name);
-		return;
-	}
-	seen = &parser->seen[key - parser->section->keys];
-	if (*seen) {
-		parser_fail(parser, parser->line, "'%s' stands already at line %u; once is allowed",
-			    name, *seen);
-		return;
-	}
-	*seen = parser->line;
-	result = key_set(key, parser->target, value);
-	if (result == -ENOMEM)
-		parser_fail_memory(parser);
-	if (!result || parser->error)
-		return;
-	key_allowed(key, allowed, sizeof(allowed));
-	parser_fail(parser, parser->line, "%s = '%.128s' is %s; %s is allowed", name, value,
-		    result == -ERANGE ? "out of range" : "not valid", allowed);
-}
-
-/* inih's handler: nonzero is success. Its section is cut at 49 bytes, so ours is used. */
-static int parser_handle(void *user, const char *section, const char *name, const char *value)
-{
-	struct parser *parser = user;
-
-	if (!name)
-		return 1;
-	if (!value)
-		return 0;
-	if (!parser->section)
-		parser_fail(parser, parser->line,
-			    "'%.64s' stands before the first section; [daemon] or [class NAME] is needed",
-			    name);
-	else if (strstr(value, " #") || strstr(value, "\t#"))
-		parser_fail(parser, parser->line,
-			    "'#' within a value; a comment on a line of its own or behind ' ;' is allowed");
-	else
-		parser_set(parser, name, value);
-	return !parser->error;
-}
-
-/* The daemon is root and runs the criu that the file names: who may write it is root, too. */
-static int config_open(FILE **file, const char *path, struct problem *problem)
-{
-	/* O_NONBLOCK: a fifo in the file's place must not hang the daemon. */
-	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	struct stat status;
-
-	if (fd < 0 || fstat(fd, &status))
-		return problem_set(problem, errno, "%s: cannot read: %s", path, strerror(errno));
-	if (!S_ISREG(status.st_mode) || status.st_size > (off_t)MIB)
-		return problem_set(problem, EINVAL,
-				   "%s: not a configuration; a regular file of up to 1M is allowed", path);
-	if (status.st_mode & S_IWOTH || (status.st_uid && status.st_uid != geteuid()))
-		return problem_set(problem, EPERM,
-				   "%s: others may write it, and the daemon runs as root; only root may: "
-				   "chown root %s; chmod go-w %s", path, path, path);
-	*file = fdopen(fd, "r");
-	if (!*file)
-		return problem_set(problem, errno, "%s: cannot read: %s", path, strerror(errno));
-	take_fd(fd);
-	return 0;
-}
-
-static int parser_run(struct parser *parser)
-{
-	int line = ini_parse_stream(parser_read, parser, parser_handle, parser);
-
-	/* A line that inih refused by itself comes before the error that stopped the reader. */
-	if (line > 0 && (!parser->error || (unsigned int)line < parser->error_line)) {
-		parser->error = 0;
-		parser_fail(parser, line, "'key = value', [section] or a comment is allowed here");
-	}
-	if (line == -2)
-		parser_fail_memory(parser);
-	if (!parser->error)
-		parser_finish_section(parser);
-	if (!parser->error && !parser->config->class_count)
-		parser_fail(parser, parser->line,
-			    "no job class; at least one [class NAME] with 'store = DIRECTORY' is needed");
-	return parser->error;
-}
-
-/* The file wins, then the variable that AWS's own tools know; a slash at the end goes. */
-static int config_settle_endpoint(struct config *config, struct problem *problem)
-{
-	const char *variable = getenv(IMDS_VARIABLE);
-	const struct key *key = section_find_key(&daemon_section, "imds_endpoint");
-	size_t length;
-	int result;
-
-	if (!config->imds_endpoint) {
-		result = key_set(key, config, variable && *variable ? variable : IMDS_ENDPOINT);
-		if (result)
-			return problem_set(problem, -result,
-					   "environment variable " IMDS_VARIABLE
-					   " = '%.128s' is not valid; %s is allowed",
-					   variable ?: "", key->allowed);
-	}
-	if (!strcmp(config->imds_endpoint, "off"))
-		config->imds_endpoint[0] = '\0';
-	length = strlen(config->imds_endpoint);
-	if (length && config->imds_endpoint[length - 1] == '/')
-		config->imds_endpoint[length - 1] = '\0';
-	return 0;
-}
-
-int config_load(struct config **config, const char *path, struct problem *problem)
-{
-	struct parser parser = { .path = path, .problem = problem };
-	int result = config_open(&parser.file, path, problem);
-
-	if (result)
-		return result;
-	parser.config = calloc(1, sizeof(*parser.config));
-	if (!parser.config || section_set_defaults(&daemon_section, parser.config))
-		result = parser_fail_memory(&parser);
-	if (!result)
-		result = parser_run(&parser);
-	if (!result)
-		result = config_settle_endpoint(parser.config, problem);
-	if (result)
-		config_free(parser.config);
-	else
-		*config = parser.config;
-	free(parser.buffer);
-	fclose(parser.file);
-	return result;
-}
-
-static void section_free(const struct section *section, void *target)
-{
-	size_t i;
-
-	for (i = 0; i < section->key_count; i++)
-		if (section->keys[i].type == VALUE_TEXT)
-			free(*(char **)((char *)target + section->keys[i].offset));
-}
-
-void config_free(struct config *config)
-{
-	size_t i;
-
-	if (!config)
-		return;
-	for (i = 0; i < config->class_count; i++) {
-		section_free(&class_section, &config->classes[i]);
-		free(config->classes[i].name);
-	}
-	section_free(&daemon_section, config);
-	free(config->classes);
-	free(config);
-}
-
-const struct class *config_class(const struct config *config, const char *name)
+struct class *config_class(const struct config *config, const char *name)
 {
 	size_t i;
 
 	for (i = 0; i < config->class_count; i++)
-		if (!strcmp(config->classes[i].name, name))
-			return &config->classes[i];
+		if (!strcmp(config->classes[i]->name, name))
+			return config->classes[i];
 	return NULL;
 }
 
@@ -833,32 +93,341 @@ int class_store_identity(const struct class *class, uid_t *uid, gid_t *gid, stru
 	return 0;
 }
 
-static void section_print_manual(const struct section *section)
+/* ---- what only the whole configuration shows ---- */
+
+/* Where the value of a key that is not right was given; else where the class begins. */
+static const char *class_place(const struct class *class, const char *name)
 {
-	char allowed[200];
+	const struct key *key = section_find_key(&class_section, name);
+
+	return class->origins.list[key - class_section.keys] ?: class->place;
+}
+
+const char *class_hook(const struct class *class, enum hook hook, const char **place)
+{
+	const struct key *key = section_find_key(&class_section, hook_name(hook));
+	const char *command = *(char *const *)((const char *)class + key->offset);
+
+	if (place)
+		*place = class->origins.list[key - class_section.keys] ?: class->place ?: "default";
+	return command && *command ? command : NULL;
+}
+
+static int class_check(const struct class *class, struct problem *problem)
+{
+	const char *place;
+	size_t i;
+
+	for (i = 0; i < class_section.key_count; i++)
+		if (class_section.keys[i].required && !class->origins.list[i])
+			return problem_set(problem, EINVAL, "%s: [class %s] lacks '%s = VALUE', %s",
+					   class->place, class->name, class_section.keys[i].name,
+					   class_section.keys[i].allowed);
+	if (class->margin_ms < class->window_ms)
+		return 0;
+	place = class_place(class, "margin");
+	if (place == class->place)
+		place = class_place(class, "window");
+	return problem_set(problem, EINVAL, "%s: [class %s]: margin (%u ms) must be shorter than window "
+			   "(%u ms)", place, class->name, class->margin_ms, class->window_ms);
+}
+
+static int config_check(const struct config *config, struct problem *problem)
+{
+	int result = 0;
+	size_t i;
+
+	if (!config->class_count)
+		return problem_set(problem, EINVAL, "%s: no job class; at least one [class NAME] with "
+				   "'store = DIRECTORY' is needed", config->path);
+	for (i = 0; i < config->class_count && !result; i++)
+		result = class_check(config->classes[i], problem);
+	return result;
+}
+
+/* The files win, then the variable that AWS's own tools know; a slash at the end goes. */
+static int config_settle_endpoint(struct config *config, struct problem *problem)
+{
+	const char *variable = getenv(IMDS_VARIABLE);
+	const struct key *key = section_find_key(&daemon_section, "imds_endpoint");
+	char **origin = &config->origins.list[key - daemon_section.keys];
+	size_t length;
+	int result;
+
+	if (!config->imds_endpoint) {
+		bool given = variable && *variable;
+
+		result = key_set(key, config, given ? variable : IMDS_ENDPOINT);
+		if (result)
+			return problem_set(problem, -result,
+					   "environment variable " IMDS_VARIABLE
+					   " = '%.128s' is not valid; %s is allowed",
+					   variable ?: "", key->allowed);
+		*origin = given ? strdup("environment variable " IMDS_VARIABLE) : NULL;
+	}
+	if (!strcmp(config->imds_endpoint, "off"))
+		config->imds_endpoint[0] = '\0';
+	length = strlen(config->imds_endpoint);
+	if (length && config->imds_endpoint[length - 1] == '/')
+		config->imds_endpoint[length - 1] = '\0';
+	return 0;
+}
+
+/* ---- files ---- */
+
+static int is_part(const struct dirent *entry)
+{
+	size_t length = strlen(entry->d_name);
+
+	return entry->d_name[0] != '.' && length > 5 && !strcmp(entry->d_name + length - 5, ".conf");
+}
+
+/* By bytes, whatever the locale: each node must come to the same order. */
+static int compare_parts(const struct dirent **one, const struct dirent **other)
+{
+	return strcmp((*one)->d_name, (*other)->d_name);
+}
+
+static int list_parts(const char *directory, struct dirent ***parts, struct problem *problem)
+{
+	struct stat status;
+	int count;
+
+	*parts = NULL;
+	if (stat(directory, &status))
+		return errno == ENOENT ? 0 : problem_set(problem, errno, "%s: %s", directory,
+							 strerror(errno));
+	if (!ownership_trusted(&status))
+		return problem_set(problem, EPERM, "%s: others may write it, and the daemon runs as root; "
+				   "only root may: chown root %s; chmod go-w %s", directory, directory,
+				   directory);
+	count = scandir(directory, parts, is_part, compare_parts);
+	return count < 0 ? problem_set(problem, errno, "%s: cannot read: %s", directory, strerror(errno))
+			 : count;
+}
+
+static int parse_parts(struct config *config, struct problem *problem)
+{
+	const char *slash = strrchr(config->path, '/');
+	char directory[PATH_MAX], path[PATH_MAX + 256];
+	struct dirent **parts;
+	int count, result = 0;
+
+	snprintf(directory, sizeof(directory), "%.*sconf.d", slash ? (int)(slash - config->path + 1) : 0,
+		 config->path);
+	count = list_parts(directory, &parts, problem);
+	for (int i = 0; i < count; i++) {
+		snprintf(path, sizeof(path), "%s/%s", directory, parts[i]->d_name);
+		if (!result)
+			result = config_parse(config, path, problem);
+		free(parts[i]);
+	}
+	free(parts);
+	return count < 0 ? count : result;
+}
+
+static struct config *config_new(const char *path)
+{
+	struct config *config = calloc(1, sizeof(*config));
+
+	if (!config)
+		return NULL;
+	config->path = strdup(path);
+	if (config->path && !section_set_defaults(&daemon_section, config))
+		return config;
+	config_free(config);
+	return NULL;
+}
+
+int config_load(struct config **config, const char *path, struct problem *problem)
+{
+	struct config *made = config_new(path);
+	int result;
+
+	if (!made)
+		return problem_set(problem, ENOMEM, "%s: out of memory", path);
+	result = config_parse(made, path, problem);
+	if (!result)
+		result = parse_parts(made, problem);
+	if (!result)
+		result = config_check(made, problem);
+	if (!result)
+		result = config_settle_endpoint(made, problem);
+	if (result)
+		config_free(made);
+	else
+		*config = made;
+	return result;
+}
+
+void config_free(struct config *config)
+{
+	size_t i;
+
+	if (!config)
+		return;
+	for (i = 0; i < config->class_count; i++)
+		class_put(config->classes[i]);
+	section_free(&daemon_section, config);
+	free(config->path);
+	free(config->classes);
+	free(config);
+}
+
+/* ---- from one configuration to the next ---- */
+
+/* to gets from's value and origin. */
+static int value_take(const struct section *section, size_t index, void *to, const void *from)
+{
+	struct origins *origins = section_origins(section, to);
+	const char *origin = section_origins(section, from)->list[index];
+	const struct key *key = &section->keys[index];
+	char **text = (char **)((char *)to + key->offset);
+	cleanup_free char *value = key_value(key, from);
+	int result = 0;
+
+	if (key->type == VALUE_TEXT) {
+		free(*text);
+		*text = take_ptr(value);
+	} else {
+		result = value ? key_set(key, to, value) : -ENOMEM;
+	}
+	free(origins->list[index]);
+	origins->list[index] = origin ? strdup(origin) : NULL;
+	return result;
+}
+
+static bool value_same(const struct key *key, const void *one, const void *other)
+{
+	cleanup_free char *a = key_value(key, one), *b = key_value(key, other);
+
+	return a && b ? !strcmp(a, b) : a == b;
+}
+
+/* to gets old's values of the keys of that kind. */
+static int section_keep(const struct section *section, enum reload kind, void *to, const void *old,
+			char *kept, size_t bytes)
+{
+	size_t i, length = 0;
+	int result = 0;
+
+	*kept = '\0';
+	for (i = 0; i < section->key_count && !result; i++) {
+		const struct key *key = &section->keys[i];
+
+		if (key->reload != kind || value_same(key, to, old))
+			continue;
+		if (length < bytes)
+			length += snprintf(kept + length, bytes - length, "%s%s", length ? " " : "",
+					   key->name);
+		result = value_take(section, i, to, old);
+	}
+	return result;
+}
+
+int config_keep(struct config *config, const struct config *old, char *kept, size_t bytes)
+{
+	return section_keep(&daemon_section, RELOAD_NEVER, config, old, kept, bytes);
+}
+
+static struct class *class_copy(const struct class *class)
+{
+	struct class *copy = class_new(class->name);
+	int result = copy ? 0 : -ENOMEM;
+	size_t i;
+
+	for (i = 0; i < class_section.key_count && !result; i++)
+		result = value_take(&class_section, i, copy, class);
+	if (!result)
+		return copy;
+	class_put(copy);
+	return NULL;
+}
+
+int class_renew(struct class **renewed, const struct class *old, const struct class *fresh,
+		char *kept, size_t bytes)
+{
+	struct class *copy = class_copy(fresh);
+	int result = copy ? section_keep(&class_section, RELOAD_NEW_JOBS, copy, old, kept, bytes)
+			  : -ENOMEM;
+
+	if (result)
+		class_put(copy);
+	else
+		*renewed = copy;
+	return result;
+}
+
+json_t *class_to_json(const struct class *class)
+{
+	json_t *values = json_object();
+	size_t i;
+
+	for (i = 0; i < class_section.key_count; i++) {
+		cleanup_free char *value = key_value(&class_section.keys[i], class);
+
+		if (value)
+			json_object_set_new(values, class_section.keys[i].name, json_string(value));
+	}
+	return values;
+}
+
+/* A key that another version wrote and this one does not know, or judges otherwise, is left out. */
+int class_from_json(struct class **class, const char *name, const json_t *values,
+		    struct problem *problem)
+{
+	struct class *made = class_new(name);
+	size_t i;
+
+	if (!made)
+		return problem_set(problem, ENOMEM, "out of memory");
+	for (i = 0; i < class_section.key_count; i++) {
+		const struct key *key = &class_section.keys[i];
+		const char *value = json_string_value(json_object_get(values, key->name));
+
+		if (value)
+			key_set(key, made, value);
+	}
+	if (!made->store) {
+		class_put(made);
+		return problem_set(problem, EINVAL, "the values of class %s that were kept for it name no "
+				   "store", name);
+	}
+	*class = made;
+	return 0;
+}
+
+/* ---- for people ---- */
+
+static json_t *section_describe(const struct section *section, const void *target)
+{
+	static const char *const reloads[] = {
+		[RELOAD_AT_ONCE] = "at once", [RELOAD_NEW_JOBS] = "new jobs",
+		[RELOAD_NEVER] = "restart of ckptd",
+	};
+	const struct origins *origins = section_origins(section, target);
+	json_t *list = json_array();
 	size_t i;
 
 	for (i = 0; i < section->key_count; i++) {
 		const struct key *key = &section->keys[i];
+		cleanup_free char *value = key_value(key, target);
+		const char *shown = !value ? key->fallback_words : *value ? value : "off";
 
-		key_allowed(key, allowed, sizeof(allowed));
-		printf("\n%s = %s\n\t%s\n", key->name, allowed, key->meaning);
-		if (key->required)
-			printf("\tRequired.\n");
-		else
-			printf("\tDefault: %s\n",
-			       key->fallback_words ? key->fallback_words : key->fallback);
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s}", "key", key->name, "value",
+						      shown, "from",
+						      origins->list[i] ?: "default", "reload",
+						      reloads[key->reload]));
 	}
+	return list;
 }
 
-void config_print_manual(void)
+json_t *config_describe(const struct config *config)
 {
-	printf("Lines are '[section]', 'key = value' or comments: a line that starts with '#' or ';', or\n"
-	       "' ;' and what follows it. A line has up to 197 bytes; there are no continuation lines.\n"
-	       "Unknown sections and keys, doubles and bad values are errors.\n"
-	       "\n[daemon]\n\tAbout this node. At most once.\n");
-	section_print_manual(&daemon_section);
-	printf("\n[class NAME]\n\tA class of jobs; at least one. NAME: 1 to %d letters, digits, '_', '-'.\n"
-	       "\tA class takes nothing over from another one.\n", CLASS_NAME_MAX);
-	section_print_manual(&class_section);
+	return section_describe(&daemon_section, config);
+}
+
+json_t *class_describe(const struct class *class)
+{
+	return section_describe(&class_section, class);
 }

@@ -19,6 +19,7 @@
 #include "log.h"
 #include "notice.h"
 #include "reader.h"
+#include "retain.h"
 #include "wire.h"
 
 #define MAX_CLIENTS 512
@@ -27,6 +28,8 @@
 #define RECONNECT_US (20 * 1000000ull)
 /* How long the end of a job is kept for its `run`. */
 #define KEEP_ENDED_US (600 * 1000000ull)
+/* How often after a notice it is asked whether the final checkpoints are late. */
+#define DEADLINE_US 1000000ull
 
 struct client {
 	struct control *control;
@@ -54,12 +57,20 @@ struct slot {
 struct control {
 	sd_event *event;
 	struct job_setup *setup;
+	struct job_shared shared;
+	struct config *config;
+	char *config_problem;   /* why the last reload was refused; NULL: it was not */
+	char config_kept[200];  /* keys whose new values wait for the next start */
 	struct client *clients;
 	unsigned int client_count;
 	struct slot *slots;
 	struct notice_source *notices;
+	sd_event_source *notice_event;
+	struct retain *retain;
 	int listen_fd;
 	int64_t deadline_ms;    /* of the interruption; 0: none is known */
+	sd_event_source *deadline_timer;
+	bool warned;            /* a rebalance recommendation was seen */
 	json_t *notice;         /* for status */
 	json_t *notices_problem; /* why notices cannot be seen; NULL or null: they can */
 };
@@ -303,7 +314,7 @@ static int run_new(struct client *client, const json_t *request, const char *id,
 	struct slot *slot;
 	int ret;
 
-	wanted.class = class ? config_class(control->setup->config, class) : NULL;
+	wanted.class = class ? config_class(control->config, class) : NULL;
 	if (!wanted.class)
 		return problem_set(problem, ENOENT, "there is no job class '%.60s' in ckptd's "
 				   "configuration; 'ckptctl status' lists them", class ? class : "");
@@ -312,6 +323,7 @@ static int run_new(struct client *client, const json_t *request, const char *id,
 		caller_free(&wanted.caller);
 		return ret;
 	}
+	wanted.warned = control->warned;
 	wanted.merged = json_is_true(json_object_get(request, "merged"));
 	wanted.outputs = json_deep_copy(json_object_get(request, "outputs"));
 	slot = slot_new(control);
@@ -366,19 +378,21 @@ static bool may_see(const struct client *client, const struct job *job)
 static void serve_status(struct client *client)
 {
 	struct control *control = client->control;
-	json_t *jobs = json_array(), *classes = json_array(), *answer;
+	json_t *jobs = json_array(), *classes = json_array(), *answer, *config;
+	const struct config *now = control->config;
 
 	for (struct slot *slot = control->slots; slot; slot = slot->next)
 		if (may_see(client, slot->job) && !slot->gone)
 			json_array_append_new(jobs, job_status(slot->job));
-	for (size_t i = 0; i < control->setup->config->class_count; i++)
-		json_array_append_new(classes, json_string(control->setup->config->classes[i].name));
-	answer = json_pack("{s:s, s:s, s:s, s:b, s:o, s:o, s:O?, s:s, s:O?}", "version", CKPT_VERSION,
+	for (size_t i = 0; i < now->class_count; i++)
+		json_array_append_new(classes, json_string(now->classes[i]->name));
+	config = json_pack("{s:s, s:s?, s:s}", "path", now->path, "refused", control->config_problem,
+			   "waits_for_restart", control->config_kept);
+	answer = json_pack("{s:s, s:s, s:s, s:b, s:o, s:o, s:o, s:O?, s:s, s:O?}", "version", CKPT_VERSION,
 			   "node", control->setup->node, "criu", control->setup->criu.text,
 			   "criu_tracks_memory", control->setup->criu.tracks_memory, "jobs", jobs,
-			   "classes", classes, "notice", control->notice, "notices",
-			   control->setup->config->imds_endpoint, "notices_problem",
-			   control->notices_problem);
+			   "classes", classes, "config", config, "notice", control->notice, "notices",
+			   now->imds_endpoint, "notices_problem", control->notices_problem);
 	client_send(client, answer, NULL, 0);
 	json_decref(answer);
 }
@@ -402,6 +416,21 @@ static void serve_checkpoint(struct client *client, const json_t *request)
 	job_want_checkpoint(slot->job);
 }
 
+static int reload(struct control *control, struct problem *problem);
+
+/* Each second after a notice. */
+static int on_deadline(sd_event_source *source, uint64_t usec, void *arg)
+{
+	struct control *control = arg;
+
+	for (struct slot *slot = control->slots; slot; slot = slot->next)
+		if (!slot->gone)
+			job_check_deadline(slot->job);
+	sd_event_source_set_time_relative(source, DEADLINE_US);
+	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	return 0;
+}
+
 static void drain(struct control *control, int64_t deadline_ms, const char *why)
 {
 	if (control->deadline_ms && control->deadline_ms <= deadline_ms)
@@ -414,6 +443,9 @@ static void drain(struct control *control, int64_t deadline_ms, const char *why)
 	for (struct slot *slot = control->slots; slot; slot = slot->next)
 		if (!slot->gone)
 			job_want_final(slot->job, deadline_ms);
+	if (!control->deadline_timer)
+		sd_event_add_time_relative(control->event, &control->deadline_timer, CLOCK_BOOTTIME,
+					   DEADLINE_US, 0, on_deadline, control);
 }
 
 static void serve_drain(struct client *client, const json_t *request)
@@ -431,6 +463,42 @@ static void serve_drain(struct client *client, const json_t *request)
 	}
 	drain(client->control, clock_ms() + seconds * 1000, "ckptctl drain");
 	answer = json_pack("{s:b}", "ok", true);
+	client_send(client, answer, NULL, 0);
+	json_decref(answer);
+}
+
+static void serve_config(struct client *client, const json_t *request)
+{
+	const struct config *config = client->control->config;
+	const char *name = json_string_value(json_object_get(request, "class"));
+	const struct class *class = name ? config_class(config, name) : NULL;
+	json_t *answer;
+
+	if (name && !class) {
+		client_error(client, JOB_STATUS_FAILED, "there is no job class of that name; 'ckptctl status' "
+			     "lists them");
+		return;
+	}
+	answer = json_pack("{s:s, s:o}", "section", name ?: "daemon", "keys",
+			   class ? class_describe(class) : config_describe(config));
+	client_send(client, answer, NULL, 0);
+	json_decref(answer);
+}
+
+static void serve_reload(struct client *client)
+{
+	struct problem problem;
+	json_t *answer;
+
+	if (client->who.uid != 0) {
+		client_error(client, JOB_STATUS_FAILED, "only root may reload the configuration");
+		return;
+	}
+	if (reload(client->control, &problem)) {
+		client_error(client, JOB_STATUS_FAILED, problem.text);
+		return;
+	}
+	answer = json_pack("{s:s}", "waits_for_restart", client->control->config_kept);
 	client_send(client, answer, NULL, 0);
 	json_decref(answer);
 }
@@ -467,6 +535,10 @@ static void serve_request(struct client *client, const json_t *request)
 		serve_checkpoint(client, request);
 	else if (!strcmp(op, "drain"))
 		serve_drain(client, request);
+	else if (!strcmp(op, "config"))
+		serve_config(client, request);
+	else if (!strcmp(op, "reload"))
+		serve_reload(client);
 	else
 		client_error(client, JOB_STATUS_FAILED, "unknown request: are ckptctl and ckptd of one "
 							 "version?");
@@ -566,7 +638,8 @@ static int on_notice(sd_event_source *source, int fd, uint32_t revents, void *ar
 		log_warn("rebalance recommendation (%s): taking checkpoints early", notice.text);
 		for (struct slot *slot = control->slots; slot; slot = slot->next)
 			if (!slot->gone)
-				job_want_checkpoint(slot->job);
+				job_warn(slot->job);
+		control->warned = true;
 		break;
 	case NOTICE_SOURCE_DOWN:
 		log_warn("%s", notice.text);
@@ -584,7 +657,7 @@ static int on_notice(sd_event_source *source, int fd, uint32_t revents, void *ar
 
 static int watch_notices(struct control *control, struct problem *problem)
 {
-	const struct config *config = control->setup->config;
+	const struct config *config = control->config;
 	struct notice_options options = {
 		.endpoint = config->imds_endpoint,
 		.poll_ms = config->imds_poll_ms,
@@ -597,8 +670,76 @@ static int watch_notices(struct control *control, struct problem *problem)
 		return 0;
 	ret = notice_start(&control->notices, &options, &fd, problem);
 	if (ret == 0)
-		sd_event_add_io(control->event, NULL, fd, EPOLLIN, on_notice, control);
+		sd_event_add_io(control->event, &control->notice_event, fd, EPOLLIN, on_notice, control);
 	return ret;
+}
+
+/* The source starts anew: a notice that it then reports again changes nothing. */
+static void rewatch_notices(struct control *control, const struct config *old)
+{
+	const struct config *now = control->config;
+	struct problem problem;
+
+	if (!strcmp(now->imds_endpoint, old->imds_endpoint) && now->imds_poll_ms == old->imds_poll_ms &&
+	    now->imds_timeout_ms == old->imds_timeout_ms)
+		return;
+	sd_event_source_disable_unref(control->notice_event);
+	control->notice_event = NULL;
+	notice_stop(control->notices);
+	control->notices = NULL;
+	if (watch_notices(control, &problem))
+		log_err("notices cannot be seen any more: %s", problem.text);
+}
+
+/* --- a reload --- */
+
+static void reload_refused(struct control *control, const struct problem *problem)
+{
+	free(control->config_problem);
+	control->config_problem = strdup(problem->text);
+	log_err("the new configuration is refused and the one before it stays: %s", problem->text);
+}
+
+static void renew_jobs(struct control *control)
+{
+	for (struct slot *slot = control->slots; slot; slot = slot->next) {
+		const struct class *class = config_class(control->config, job_class_name(slot->job));
+
+		if (slot->gone)
+			continue;
+		if (class)
+			job_renew_class(slot->job, class);
+		else
+			log_warn("%s: its class %s is not configured any more: the job goes on with the "
+				 "values that it has", job_id(slot->job), job_class_name(slot->job));
+	}
+}
+
+static int reload(struct control *control, struct problem *problem)
+{
+	struct config *old = control->config, *fresh;
+	int ret = config_load(&fresh, old->path, problem);
+
+	if (ret == 0 && config_keep(fresh, old, control->config_kept, sizeof(control->config_kept))) {
+		config_free(fresh);
+		ret = problem_set(problem, ENOMEM, "out of memory");
+	}
+	if (ret) {
+		reload_refused(control, problem);
+		return ret;
+	}
+	free(take_ptr(control->config_problem));
+	control->config = fresh;
+	log_set_level_name(fresh->log_level);
+	__atomic_store_n(&control->shared.poll_ms, fresh->imds_poll_ms, __ATOMIC_RELAXED);
+	rewatch_notices(control, old);
+	renew_jobs(control);
+	if (retain_renew(control->retain, fresh))
+		log_err("no memory to look after other stores than before");
+	config_free(old);
+	log_info("configuration read again: %zu job classes%s%s", fresh->class_count,
+		 *control->config_kept ? "; only a restart of ckptd changes " : "", control->config_kept);
+	return 0;
 }
 
 /* --- beginning and end --- */
@@ -610,7 +751,7 @@ static void adopt_jobs(struct control *control)
 	struct problem problem;
 	DIR *dir;
 
-	job_base_directory(control->setup->config, base, sizeof(base));
+	job_base_directory(control->setup->work_dir, base, sizeof(base));
 	dir = opendir(base);
 	while (dir && (entry = readdir(dir))) {
 		struct slot *slot;
@@ -621,7 +762,7 @@ static void adopt_jobs(struct control *control)
 		slot = slot_new(control);
 		if (!slot)
 			break;
-		ret = job_adopt(&slot->job, control->setup, entry->d_name, &problem);
+		ret = job_adopt(&slot->job, control->setup, control->config, entry->d_name, &problem);
 		if (ret == 0) {
 			slot_arm(slot, RECONNECT_US);
 			continue;
@@ -645,7 +786,9 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
 
 static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *info, void *arg)
 {
-	log_info("SIGHUP: a changed configuration is read when ckptd is restarted; jobs survive that");
+	struct problem problem;
+
+	reload(arg, &problem);
 	return 0;
 }
 
@@ -664,16 +807,21 @@ static void watch_signals(struct control *control)
 	sd_event_add_signal(control->event, NULL, SIGHUP, on_hangup, control);
 }
 
-int control_create(struct control **created, struct job_setup *setup, struct problem *problem)
+int control_create(struct control **created, struct job_setup *setup, struct config *config,
+		   struct problem *problem)
 {
 	struct control *control = calloc(1, sizeof(*control));
 	int ret;
 
 	if (!control || sd_event_new(&control->event) < 0) {
 		free(control);
+		config_free(config);
 		return problem_set(problem, ENOMEM, "out of memory");
 	}
 	control->setup = setup;
+	setup->shared = &control->shared;
+	control->shared.poll_ms = config->imds_poll_ms;
+	control->config = config;
 	control->listen_fd = -1;
 	setup->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	/* Blocked before the first thread is made, so that they inherit it. */
@@ -682,6 +830,8 @@ int control_create(struct control **created, struct job_setup *setup, struct pro
 	ret = listen_socket(control, problem);
 	if (ret == 0)
 		ret = watch_notices(control, problem);
+	if (ret == 0)
+		ret = retain_start(&control->retain, config, &setup->keys, setup->node, problem);
 	if (ret) {
 		control_destroy(control);
 		return ret;
@@ -706,8 +856,10 @@ void control_destroy(struct control *control)
 		slot_free(control->slots);
 	while (control->clients)
 		client_free(control->clients);
-	if (control->notices)
-		notice_stop(control->notices);
+	sd_event_source_disable_unref(control->notice_event);
+	sd_event_source_disable_unref(control->deadline_timer);
+	notice_stop(control->notices);
+	retain_stop(control->retain);
 	if (control->listen_fd >= 0) {
 		close(control->listen_fd);
 		unlink(WIRE_SOCKET);
@@ -715,6 +867,8 @@ void control_destroy(struct control *control)
 	close(control->setup->event_fd);
 	json_decref(control->notice);
 	json_decref(control->notices_problem);
+	config_free(control->config);
+	free(control->config_problem);
 	sd_event_unref(control->event);
 	free(control);
 }

@@ -12,8 +12,9 @@
 
 struct control;
 
-/* Binds the socket, takes up jobs that an earlier ckptd left running, starts watching for notices. */
-int control_create(struct control **control, struct job_setup *setup, struct problem *problem);
+/* Takes over the configuration, binds the socket, takes up jobs that an earlier ckptd left running, starts watching for notices. */
+int control_create(struct control **control, struct job_setup *setup, struct config *config,
+		   struct problem *problem);
 /* Serves until SIGTERM or SIGINT; jobs are left running for the next ckptd. */
 int control_run(struct control *control);
 void control_destroy(struct control *control);

@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "cleanup.h"
 #include "directory.h"
 #include "log.h"
 
@@ -127,6 +128,14 @@ void job_want_checkpoint(struct job *job)
 	job_want(job, &job->want_checkpoint);
 }
 
+void job_warn(struct job *job)
+{
+	pthread_mutex_lock(&job->lock);
+	job->warned = true;
+	pthread_mutex_unlock(&job->lock);
+	job_want_checkpoint(job);
+}
+
 void job_want_final(struct job *job, int64_t deadline_ms)
 {
 	pthread_mutex_lock(&job->lock);
@@ -174,6 +183,71 @@ int job_signal(struct job *job, int number)
 	return ret;
 }
 
+/* --- a reload --- */
+
+void job_renew_class(struct job *job, const struct class *fresh)
+{
+	struct class *renewed = NULL;
+	char kept[400];
+
+	pthread_mutex_lock(&job->lock);
+	if (class_renew(&renewed, job->next_class ?: job->class, fresh, kept, sizeof(kept)) == 0) {
+		class_put(job->next_class);
+		job->next_class = renewed;
+	}
+	pthread_mutex_unlock(&job->lock);
+	if (!renewed)
+		log_err("%s: no memory for the new values of its class: it keeps the old ones", job->id);
+	else if (*kept)
+		log_info("%s: goes on with its %s; the new values of class %s hold for new jobs", job->id,
+			 kept, job->class_name);
+	job_wake(job);
+}
+
+/* No pass is at work. */
+static void set_limits(struct job *job)
+{
+	job->limits.io_bytes_per_s = job->class->io_limit;
+	job->limits.threads = job->class->cpu_limit;
+	job->reader.limits = job->class->io_limit || job->class->cpu_limit ? &job->limits : NULL;
+}
+
+bool job_take_class(struct job *job)
+{
+	struct problem problem;
+	struct class *old = NULL;
+
+	pthread_mutex_lock(&job->lock);
+	if (job->next_class) {
+		old = job->class;
+		job->class = take_ptr(job->next_class);
+	}
+	pthread_mutex_unlock(&job->lock);
+	if (!old)
+		return false;
+	class_put(old);
+	job->criu.ghost_limit = job->class->ghost_limit;
+	set_limits(job);
+	if (job_write_record(job, &problem))
+		log_warn("%s: %s", job->id, problem.text);
+	return true;
+}
+
+void job_signal_group(struct job *job, int number)
+{
+	pthread_mutex_lock(&job->lock);
+	/* Its number may be another's once the root task has ended. */
+	if (number && job->root_pidfd >= 0 &&
+	    syscall(SYS_pidfd_send_signal, job->root_pidfd, 0, NULL, 0) == 0)
+		kill(-job->root_pid, number);
+	pthread_mutex_unlock(&job->lock);
+}
+
+const char *job_class_name(const struct job *job)
+{
+	return job->class_name;
+}
+
 const char *job_id(const struct job *job)
 {
 	return job->id;
@@ -199,16 +273,16 @@ int job_check_name(const char *name, struct problem *problem)
 	return 0;
 }
 
-void job_base_directory(const struct config *config, char *path, size_t bytes)
+void job_base_directory(const char *work_dir, char *path, size_t bytes)
 {
-	snprintf(path, bytes, "%s/jobs", config->work_dir);
+	snprintf(path, bytes, "%s/jobs", work_dir);
 }
 
 void job_set_paths(struct job *job)
 {
 	char base[PATH_MAX / 4];
 
-	job_base_directory(job->setup->config, base, sizeof(base));
+	job_base_directory(job->setup->work_dir, base, sizeof(base));
 	snprintf(job->directory, sizeof(job->directory), "%s/%s", base, job->id);
 	snprintf(job->images, sizeof(job->images), "%s/images", job->directory);
 	snprintf(job->mark, sizeof(job->mark), "%s/" INIT_MARK, job->directory);
@@ -240,10 +314,7 @@ int job_prepare(struct job *job, struct problem *problem)
 		return 0;
 	job->reader.stopped = job_pass_stopped;
 	job->reader.stopped_arg = job;
-	job->limits.io_bytes_per_s = job->class->io_limit;
-	job->limits.threads = job->class->cpu_limit;
-	if (job->class->io_limit || job->class->cpu_limit)
-		job->reader.limits = &job->limits;
+	set_limits(job);
 	job->reader.tasks.mechanism = tracker_choose(job->class->mechanism, &why);
 	if (!job->reader.tasks.mechanism)
 		return problem_set(problem, ENOTSUP, "no mechanism that class %s names works on this node: %s",
@@ -289,8 +360,8 @@ static void *job_main(void *arg)
 	}
 	if (outcome == OUTCOME_GOES_ON) {
 		job_set_state(job, JOB_RUNNING);
-		job->next_epoch_ms = clock_ms();
-		job->next_checkpoint_ms = clock_ms() + job->class->checkpoint_interval_ms;
+		job->next_look_ms = clock_ms();
+		job_plan_checkpoint(job);
 		job->next_lease_ms = clock_ms() + TERM_LEASE_RENEW_MS;
 		outcome = job_serve(job);
 	}
@@ -310,6 +381,7 @@ static struct job *job_new(const struct job_setup *setup, const char *id)
 	snprintf(job->id, sizeof(job->id), "%s", id);
 	job->caller.stdin_fd = -1;
 	job->root_pidfd = -1;
+	job->exec_epoch_ms = INT64_MAX;
 	job->launch = (struct launch){ .init_pidfd = -1, .alive_fd = -1, .status_fd = -1 };
 	job->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	pthread_mutex_init(&job->lock, NULL);
@@ -322,7 +394,8 @@ static int job_start_thread(struct job *job, struct problem *problem)
 {
 	int err;
 
-	json_object_set(job->status, "class", json_object_get(job->facts, "class"));
+	snprintf(job->class_name, sizeof(job->class_name), "%s", job->class->name);
+	json_object_set_new(job->status, "class", json_string(job->class_name));
 	json_object_set_new(job->status, "uid", json_integer(job->caller.uid));
 	err = pthread_create(&job->thread, NULL, job_main, job);
 	if (err)
@@ -333,6 +406,8 @@ static int job_start_thread(struct job *job, struct problem *problem)
 static void job_free(struct job *job)
 {
 	caller_free(&job->caller);
+	class_put(job->class);
+	class_put(job->next_class);
 	free(job->private);
 	json_decref(job->facts);
 	json_decref(job->bases);
@@ -357,10 +432,11 @@ int job_create(struct job **created, const struct job_setup *setup, struct job_r
 		json_decref(request->outputs);
 		return problem_set(problem, ENOMEM, "out of memory");
 	}
-	job->class = request->class;
+	job->class = class_get(request->class);
 	job->private = strdup(request->class->private);
 	job->caller = request->caller;
 	job->merged = request->merged;
+	job->warned = request->warned;
 	job->facts = job_make_facts(job, request->outputs);
 	json_decref(request->outputs);
 	job_set_paths(job);
@@ -372,8 +448,8 @@ int job_create(struct job **created, const struct job_setup *setup, struct job_r
 	return ret;
 }
 
-int job_adopt(struct job **adopted, const struct job_setup *setup, const char *id,
-	      struct problem *problem)
+int job_adopt(struct job **adopted, const struct job_setup *setup, const struct config *config,
+	      const char *id, struct problem *problem)
 {
 	struct job *job = job_new(setup, id);
 	json_t *record = NULL;
@@ -386,7 +462,7 @@ int job_adopt(struct job **adopted, const struct job_setup *setup, const char *i
 	if (ret == -ENOENT)
 		directory_remove(job->directory);
 	if (ret == 0) {
-		ret = job_take_record(job, record, problem);
+		ret = job_take_record(job, config, record, problem);
 		json_decref(record);
 	}
 	if (ret == 0)

@@ -12,6 +12,7 @@
 #ifndef CKPT_JOB_H
 #define CKPT_JOB_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -26,9 +27,17 @@
 
 struct job;
 
+/* What the jobs and the event loop tell each other; atomic. */
+struct job_shared {
+	uint64_t outstanding_pages; /* of all jobs: what a notice would find */
+	unsigned int poll_ms;       /* a notice may be this old when it is seen; a reload changes it */
+};
+
 /* What is the same for all jobs of this ckptd. */
 struct job_setup {
-	const struct config *config;
+	struct job_shared *shared;
+	char work_dir[PATH_MAX / 8];
+	char criu_program[PATH_MAX / 8];
 	struct keys keys;
 	struct criu_version criu;
 	char node[64];
@@ -44,39 +53,48 @@ enum job_status {
 };
 
 struct job_request {
-	const struct class *class;
+	struct class *class;
 	const char *id;         /* "UID-NAME" */
 	struct caller caller;   /* taken over */
 	bool merged;            /* stdout and stderr are one file */
 	json_t *outputs;        /* {"stdout": {...}, "stderr": {...}}, kept for the client */
-	bool drained;           /* a notice is already here: refuse */
+	bool warned;            /* a rebalance recommendation stands */
 };
 
-/* Takes over the request's caller and outputs also on error. */
+/* Takes over the request's caller and outputs also on error; counts its class for the job. */
 int job_create(struct job **job, const struct job_setup *setup, struct job_request *request,
 	       struct problem *problem);
 /* Takes up what an earlier ckptd left in the directory of this id. -ENOENT: nothing that runs. */
-int job_adopt(struct job **job, const struct job_setup *setup, const char *id,
-	      struct problem *problem);
+int job_adopt(struct job **job, const struct job_setup *setup, const struct config *config,
+	      const char *id, struct problem *problem);
 /* Joins the thread. Only after job_ended(), or with the job left running for the next ckptd. */
 void job_destroy(struct job *job);
 
 /* Checks a name given by a user. */
 int job_check_name(const char *name, struct problem *problem);
 /* The directory of all jobs' local state. */
-void job_base_directory(const struct config *config, char *path, size_t bytes);
+void job_base_directory(const char *work_dir, char *path, size_t bytes);
 
 const char *job_id(const struct job *job);
 uid_t job_uid(const struct job *job);
 bool job_ended(struct job *job);
 
+/* The class has new values: the job takes them with its next step. */
+void job_renew_class(struct job *job, const struct class *fresh);
+/* Of the job's class; valid until the job is destroyed. */
+const char *job_class_name(const struct job *job);
+
 void job_want_checkpoint(struct job *job);
+/* A rebalance recommendation: a checkpoint now, and more often from now on. */
+void job_warn(struct job *job);
 /* deadline_ms: CLOCK_BOOTTIME. */
 void job_want_final(struct job *job, int64_t deadline_ms);
 /* The job is to be ended; its checkpoints stay. */
 void job_want_end(struct job *job, const char *why);
 /* ckptd stops: leave the job running. */
 void job_want_leave(struct job *job);
+/* Says, once, that a final checkpoint will not be durable in time; to be asked after a notice. */
+void job_check_deadline(struct job *job);
 int job_signal(struct job *job, int number);
 
 /* The next event for the client, or NULL; see wire.h. */

@@ -42,11 +42,13 @@ static int await_term(struct job *job, struct term *term, struct problem *proble
 	struct pollfd wake = { .fd = job->wake_fd, .events = POLLIN };
 	bool told = false;
 	int64_t age = -1;
+	uint64_t keep_s;
 
 	for (;;) {
 		int ret = store_read_term(job->reader.store, term, problem);
 
-		if (ret || term->number == 0 || term->released || term->age_ms >= TERM_LEASE_MS)
+		if (ret || term->number == 0 || term->released || term->age_ms >= TERM_LEASE_MS ||
+		    term_ended(term, &keep_s))
 			return ret;
 		if (age >= 0 && term->age_ms < age)
 			return problem_set(problem, EBUSY, "the job %s runs on node %s; two of one job cannot "
@@ -70,7 +72,7 @@ static int make_directory(struct job *job, struct problem *problem)
 	char base[PATH_MAX / 4];
 	int ret;
 
-	job_base_directory(job->setup->config, base, sizeof(base));
+	job_base_directory(job->setup->work_dir, base, sizeof(base));
 	ret = directory_make(base, problem);
 	if (ret)
 		return ret;
@@ -233,6 +235,8 @@ static int take_facts(struct job *job, const struct restore_facts *restored,
 	free(job->private);
 	job->private = strdup(json_string_value(json_object_get(restored->meta, "private")) ?: "none");
 	json_object_set_new(job->facts, "private", json_string(job->private));
+	pace_from_json(&job->pace, json_object_get(restored->meta, "pace"));
+	job->checkpoint_time = json_integer_value(json_object_get(restored->meta, "time"));
 	if (!job->caller.cwd || !job->private)
 		return problem_set(problem, EBADMSG, "the checkpoint does not say the working directory");
 	return 0;
@@ -241,7 +245,7 @@ static int take_facts(struct job *job, const struct restore_facts *restored,
 void job_prepare_criu(struct job *job)
 {
 	job->criu = (struct criu_job){
-		.program = job->setup->config->criu,
+		.program = job->setup->criu_program,
 		.version = job->setup->criu,
 		.init_pidfd = -1,
 		.uid = job->caller.uid,
@@ -252,6 +256,30 @@ void job_prepare_criu(struct job *job)
 		.images = job->images,
 		.ghost_limit = job->class->ghost_limit,
 	};
+}
+
+static struct hook_call *restore_hook(struct job *job, enum hook hook, const struct restore_facts *facts)
+{
+	struct hook_call *call = job_hook_call(job, hook);
+	const json_t *host = json_object_get(facts->meta, "host");
+
+	if (call)
+		hook_call_set(call, "CKPT_OLD_NODE", "%s",
+			      json_string_value(json_object_get(host, "node")) ?: "");
+	return call;
+}
+
+static void restore_done(struct job *job, const char *name, const struct restore_facts *restored,
+			 int64_t ms)
+{
+	const json_t *host = json_object_get(restored->meta, "host");
+
+	job_set_status(job, "restore_ms", json_integer(ms));
+	job_hook_start(job, restore_hook(job, HOOK_POST_RESTORE, restored));
+	job_note(job, "goes on from checkpoint %s (of node %s, %lld s ago); %.1f MiB read, %.1f s", name,
+		 json_string_value(json_object_get(host, "node")),
+		 (long long)time(NULL) - json_integer_value(json_object_get(restored->meta, "time")),
+		 (double)restored->pages * PAGE_BYTES / (1 << 20), (double)ms / 1000);
 }
 
 /* The job as it was: its files, and then its processes. */
@@ -300,9 +328,13 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 		return ret;
 	}
 	ret = take_facts(job, &restored, problem);
+	snprintf(job->checkpoint, sizeof(job->checkpoint), "%s", name);
 	if (ret == 0)
 		ret = store_take_term(job->reader.store, previous, job->setup->node, name,
 				      &job->reader.term, problem);
+	/* The job is this node's from here on, and nobody else runs the hook. */
+	if (ret == 0)
+		ret = job_hook_wait(restore_hook(job, HOOK_PRE_RESTORE, &restored), problem);
 	if (ret == 0)
 		ret = make_outputs(job, restored.stdout_bytes, restored.stderr_bytes, problem);
 	if (ret == 0) {
@@ -318,17 +350,8 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 		ret = confirm(job, restored.meta, !manifest->final, problem);
 	if (ret == 0)
 		ret = announce(job, problem);
-	if (ret == 0) {
-		const json_t *host = json_object_get(restored.meta, "host");
-
-		job_set_status(job, "restore_ms", json_integer(clock_ms() - begin));
-		job_note(job, "goes on from checkpoint %s (of node %s, %lld s ago); %.1f MiB read, %.1f s",
-			 name, json_string_value(json_object_get(host, "node")),
-			 (long long)time(NULL) -
-				 json_integer_value(json_object_get(restored.meta, "time")),
-			 (double)restored.pages * PAGE_BYTES / (1 << 20),
-			 (double)(clock_ms() - begin) / 1000);
-	}
+	if (ret == 0)
+		restore_done(job, name, &restored, clock_ms() - begin);
 	if (ret == -EBADMSG && job->reader.term.number) {
 		job_kill_init(job);
 		launch_close(&job->launch);
@@ -387,14 +410,22 @@ int job_begin(struct job *job, int *status, struct problem *problem)
 		job_note(job, "%s", problem->text);
 	if (ret == 0)
 		ret = store_list_checkpoints(job->reader.store, &names, &count, problem);
-	if (ret)
+	/* Whoever cleans the store then sees that this job is not given up. */
+	if (ret == 0 && count)
+		ret = store_renew_term(job->reader.store, &previous, problem);
+	if (ret) {
+		job_free_names(names, count);
 		return ret;
+	}
 	job_prepare_criu(job);
 	if (count)
 		ret = restore_newest(job, &previous, names, count, problem);
 	else
 		ret = start_new(job, &previous, status, problem);
 	job_free_names(names, count);
+	/* Nobody runs it: the next one need not wait for the lease that was renewed above. */
+	if (ret && count && !job->reader.term.number)
+		store_release_term(job->reader.store, &previous, NULL);
 	if (ret == 0 && !count)
 		job_prepare_criu(job);
 	job->criu.init_pid = job->launch.init_pid;
@@ -407,6 +438,7 @@ int job_begin(struct job *job, int *status, struct problem *problem)
 static int take_map(struct job *job, const char *name, struct problem *problem)
 {
 	struct manifest *manifest;
+	json_t *meta;
 	int ret = manifest_read(job->reader.store, name, &manifest, problem);
 
 	if (ret)
@@ -417,6 +449,9 @@ static int take_map(struct job *job, const char *name, struct problem *problem)
 	pagemap_destroy(job->reader.map);
 	job->reader.map = manifest->map;
 	manifest->map = NULL;
+	meta = json_loads(manifest->meta, 0, NULL);
+	pace_from_json(&job->pace, json_object_get(meta, "pace"));
+	json_decref(meta);
 	manifest_free(manifest);
 	return ret;
 }
@@ -468,10 +503,14 @@ static int adopt_processes(struct job *job, bool committing, struct problem *pro
 static int adopt_term(struct job *job, struct problem *problem)
 {
 	struct term term;
+	uint64_t keep_s;
 	int ret = store_read_term(job->reader.store, &term, problem);
 
 	if (ret)
 		return ret;
+	/* ckptd died when it had put away what the job left. */
+	if (term.number == job->reader.term.number + 1 && term_ended(&term, &keep_s) && job_init_gone(job))
+		return -ESRCH;
 	if (!term.number)
 		return problem_set(problem, ENOENT, "the store %s does not know this job: its checkpoints "
 				   "were removed, or another store is mounted there", job->class->store);
@@ -487,10 +526,6 @@ static int adopt_store(struct job *job, struct problem *problem)
 {
 	int ret;
 
-	if (!job->class)
-		return problem_set(problem, ENOENT, "it is of class %s, which is not configured any more; put "
-				   "the class back and restart ckptd", json_string_value(
-				   json_object_get(job->facts, "class")) ?: "?");
 	job_prepare_criu(job);
 	job->criu.init_pid = job->launch.init_pid;
 	job->criu.init_pidfd = job->launch.init_pidfd;

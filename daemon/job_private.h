@@ -8,6 +8,7 @@
 
 #include "checkpoint.h"
 #include "criu.h"
+#include "hook.h"
 #include "job.h"
 #include "launch.h"
 #include "manifest.h"
@@ -23,9 +24,18 @@ enum job_state {
 	JOB_ENDED,
 };
 
+/* A hook that runs beside the job. */
+struct job_hook {
+	pthread_t thread;
+	bool started;
+	bool done;                      /* atomic */
+	struct hook_call *call;
+};
+
 struct job {
 	const struct job_setup *setup;
-	const struct class *class;
+	struct class *class;            /* ours; the thread replaces it, under lock */
+	char class_name[40];
 	char id[160];
 	struct caller caller;
 	bool merged;
@@ -49,17 +59,29 @@ struct job {
 	json_t *facts;
 	json_t *bases;                  /* see job_set_output_bases(); under the lock */
 	uint64_t sequence;              /* of the last checkpoint in this term */
+	int64_t next_look_ms;           /* at what is outstanding; an epoch may follow */
+	int64_t next_final_ms;          /* when a final checkpoint that failed is tried again */
 	int64_t last_epoch_ms;          /* when it began */
-	int64_t next_epoch_ms;
+	int64_t exec_epoch_ms;          /* an epoch that an exec asks for; INT64_MAX: none does */
 	int64_t next_checkpoint_ms;
 	int64_t next_lease_ms;
 	struct pace pace;
+	uint64_t look_ms;               /* the shortest time between looks */
+	uint64_t shared_pages;          /* of this job in what all jobs share */
+	uint64_t frozen_ms;             /* the last checkpoint's */
+	uint64_t rounds_ms;             /* what it streamed before the freeze */
+	int64_t unsafe_since_ms;        /* 0: it is safe, or nothing is known */
+	bool alerted;
+	bool signalled;                 /* notice_signal was sent */
+	int64_t frozen_at_ms;           /* frozen by a pass after a notice; 0: it is not */
+	int64_t next_tick_ms;           /* when such a pass asks again */
+	int64_t noticed_at_ms;          /* when it first asked */
+	uint64_t noticed_done_pages;    /* what it had streamed then */
 	json_t *last_event;             /* posted when the job has been tidied away */
 	char mechanism_reason[sizeof(((struct problem *)0)->text)]; /* why no better one; "": it is the first */
 	unsigned int epochs_failing;    /* one after the other */
 	bool told_unprotected;
 	char last_failure[sizeof(((struct problem *)0)->text)]; /* of a checkpoint */
-	enum policy_safety safety;      /* as last published */
 	bool left;
 
 	/* Shared, under lock. */
@@ -70,7 +92,15 @@ struct job {
 	json_t *events;
 	json_t *running;                /* the running event, for clients that connect later */
 	json_t *status;                 /* figures for status */
+	struct class *next_class;
+	struct job_hook hooks[HOOK_COUNT];
+	bool hooks_closed;
+	char checkpoint[64];            /* the last one that was committed, or restored */
+	int64_t checkpoint_time;        /* CLOCK_REALTIME seconds */
+	bool final_done;                /* a final one is durable */
+	bool missed;                    /* it was not in time, and that was said */
 	bool want_checkpoint;
+	bool warned;
 	bool want_final;
 	bool want_end;
 	bool want_leave;
@@ -97,6 +127,8 @@ void job_set_status(struct job *job, const char *key, json_t *value);
 void job_set_paths(struct job *job);
 /* The mechanism and the reader, before anything is read. May be repeated after an error. */
 int job_prepare(struct job *job, struct problem *problem);
+/* Takes up what a reload has brought; says whether it did. */
+bool job_take_class(struct job *job);
 
 /* job_record.c: local state, for a ckptd that comes after this one */
 json_t *job_make_facts(const struct job *job, json_t *outputs);
@@ -107,8 +139,9 @@ int job_write_record(struct job *job, struct problem *problem);
  */
 int job_read_record(const char *directory, json_t **record, struct launch *launch,
 		    struct problem *problem);
-/* Its class may have gone from the configuration: then class is NULL. */
-int job_take_record(struct job *job, json_t *record, struct problem *problem);
+/* Its class may have gone from the configuration: then it has the values that it had. */
+int job_take_record(struct job *job, const struct config *config, json_t *record,
+		    struct problem *problem);
 
 /* job_begin.c: how a job comes to run here */
 int job_begin(struct job *job, int *status, struct problem *problem);
@@ -117,6 +150,41 @@ void job_prepare_criu(struct job *job);
 /* known: it has been there before; then a store that is not mounted is not taken for an empty one. */
 int job_open_store(struct job *job, enum store_use use, struct problem *problem);
 void job_free_names(char **names, size_t count);
+
+/* job_pace.c: when it does what */
+uint64_t job_memory_kib(const struct job *job);
+void job_measure_memory(struct job *job);
+/* Looks at what is outstanding. */
+void job_look(struct job *job);
+struct policy_input job_policy(const struct job *job);
+/* Until the next look; 0: an epoch is due. */
+uint64_t job_wait_ms(const struct job *job);
+/* Of the window, less the margin; INT64_MAX: there is no notice. */
+int64_t job_left_ms(struct job *job);
+/* Whether a notice is here, and the end of the node then. */
+bool job_noticed(struct job *job, int64_t *deadline_ms);
+bool job_round_helps(struct job *job);
+void job_publish_forecast(struct job *job);
+void job_plan_checkpoint(struct job *job);
+/* After a notice: whether waiting any longer could miss the window. */
+bool job_must_save(struct job *job);
+/* For a pass at work: freezes the job if a notice is here and the time has come. */
+void job_consider_freeze(struct job *job);
+void job_unshare(struct job *job);
+
+/* job_hook.c */
+/* NULL: the class has none. */
+struct hook_call *job_hook_call(struct job *job, enum hook hook);
+/* Frees the call. */
+int job_hook_wait(struct hook_call *call, struct problem *problem);
+void job_hook_start(struct job *job, struct hook_call *call);
+void job_hook_forecast(struct job *job, enum policy_safety safety, int64_t forecast_ms);
+void job_hook_committed(struct job *job, bool final);
+/* Waits for those at work; none is started after it. */
+void job_hooks_end(struct job *job);
+
+/* To all of the job's process group; 0: to nobody. */
+void job_signal_group(struct job *job, int number);
 
 /* job_capture.c: files that are part of checkpoints */
 /* The roots that the class names; restored: what putback has put back, or NULL. */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "log.h"
 #include "proc.h"
 #include "wire.h"
 
@@ -37,7 +38,8 @@ int job_write_record(struct job *job, struct problem *problem)
 		return problem_set(problem, EIO, "cannot read this boot's identity");
 	/* A short program may have ended by now: then there is no start time, and nothing to take up. */
 	proc_start_time(job->launch.init_pid, &start_time);
-	record = json_pack("{s:O, s:s, s:i, s:I, s:s, s:s, s:I, s:O}", "facts", job->facts, "boot", boot,
+	record = json_pack("{s:O, s:o, s:s, s:i, s:I, s:s, s:s, s:I, s:O}", "facts", job->facts,
+			   "class_values", class_to_json(job->class), "boot", boot,
 			   "init_pid", job->launch.init_pid, "init_start", (json_int_t)start_time,
 			   "cgroup", job->reader.cgroup, "parent_cgroup", job->parent_cgroup,
 			   "term", (json_int_t)job->reader.term.number, "running", job->running);
@@ -85,16 +87,49 @@ int job_read_record(const char *directory, json_t **record, struct launch *launc
 	return 0;
 }
 
-int job_take_record(struct job *job, json_t *record, struct problem *problem)
+/* The class of a job that ran when ckptd was stopped: its store stays its store. */
+static int take_class(struct job *job, const struct config *config, const json_t *record,
+		      struct problem *problem)
 {
-	const char *name;
+	const char *name = json_string_value(json_object_get(job->facts, "class"));
+	const json_t *values = json_object_get(record, "class_values");
+	struct class *fresh = name ? config_class(config, name) : NULL, *old;
+	char kept[400];
+	int ret;
+
+	if (!name)
+		return problem_set(problem, EINVAL, "the record of job %s names no class", job->id);
+	/* An older ckptd did not write them. */
+	if (!values && fresh) {
+		job->class = class_get(fresh);
+		return 0;
+	}
+	ret = class_from_json(&old, name, values, problem);
+	if (ret)
+		return ret;
+	if (!fresh) {
+		log_warn("%s: class %s is not configured any more: the job goes on with the values that it "
+			 "had", job->id, name);
+		job->class = old;
+		return 0;
+	}
+	ret = class_renew(&job->class, old, fresh, kept, sizeof(kept));
+	class_put(old);
+	return ret ? problem_set(problem, ENOMEM, "out of memory") : 0;
+}
+
+int job_take_record(struct job *job, const struct config *config, json_t *record,
+		    struct problem *problem)
+{
+	int ret;
 
 	job->adopted = true;
 	job->state = JOB_ADOPTING;
 	job->facts = json_incref(json_object_get(record, "facts"));
 	job->running = json_incref(json_object_get(record, "running"));
-	name = json_string_value(json_object_get(job->facts, "class"));
-	job->class = name ? config_class(job->setup->config, name) : NULL;
+	ret = take_class(job, config, record, problem);
+	if (ret)
+		return ret;
 	job->caller.uid = (uid_t)json_integer_value(json_object_get(job->facts, "uid"));
 	job->caller.gid = (gid_t)json_integer_value(json_object_get(job->facts, "gid"));
 	json_t *groups = json_object_get(job->facts, "groups");

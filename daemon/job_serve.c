@@ -24,8 +24,14 @@
 /* Until a killed job must be gone. */
 #define KILL_TIMEOUT_MS 30000
 #define TEXT_LOST "another node has taken over this job; the processes here were ended"
-/* Epochs that come closer than this cost more than they save. */
+/* Time after which an epoch that failed is tried again. */
+#define EPOCH_RETRY_MS 10000
+/* Epochs right before a checkpoint. */
+#define MOST_ROUNDS 5
+/* What an exec asks for comes no closer than this to the epoch before it. */
 #define SHORTEST_EPOCH_MS 1000
+/* How often a job that has some grace is looked at. */
+#define GRACE_TICK_MS 1000
 
 static json_t *pass_status(const struct pass_stats *pass)
 {
@@ -35,16 +41,6 @@ static json_t *pass_status(const struct pass_stats *pass)
 			 (json_int_t)pass->packed.pages_packed, "bytes_written",
 			 (json_int_t)pass->packed.bytes_written, "ms", (json_int_t)pass->ms, "frozen_ms",
 			 (json_int_t)pass->frozen_ms, "full", (int)pass->full);
-}
-
-static uint64_t memory_kib(const struct job *job)
-{
-	uint64_t sum = 0, one;
-
-	for (size_t i = 0; i < job->reader.tasks.count; i++)
-		if (proc_memory_kib(job->reader.tasks.list[i].pid, &one) == 0)
-			sum += one;
-	return sum;
 }
 
 static void publish_writes(struct job *job)
@@ -61,44 +57,6 @@ static void count_status(struct job *job, const char *key, json_int_t add)
 	json_object_set_new(job->status, key,
 			    json_integer(json_integer_value(json_object_get(job->status, key)) + add));
 	pthread_mutex_unlock(&job->lock);
-}
-
-static struct policy_input job_pace(const struct job *job)
-{
-	return pace_input(&job->pace, job->class, job->setup->config->imds_poll_ms);
-}
-
-/* The class's interval, or earlier where waiting so long would endanger the final flush. */
-static void plan_epoch(struct job *job)
-{
-	struct policy_input input = job_pace(job);
-
-	uint64_t wait_ms = job->class->epoch_interval_ms;
-
-	input.since_epoch_ms = 0;
-	/* A job that no epoch can make safe is not made slow for nothing. */
-	if (policy_safety(&input) == POLICY_SAFE)
-		wait_ms = policy_next_epoch_ms(&input, wait_ms, SHORTEST_EPOCH_MS);
-	job->next_epoch_ms = clock_ms() + (int64_t)wait_ms;
-}
-
-static void publish_forecast(struct job *job)
-{
-	static const char *const names[] = { [POLICY_SAFE] = "safe", [POLICY_UNKNOWN] = "unknown",
-					     [POLICY_UNSAFE] = "unsafe" };
-	struct policy_input input = job_pace(job);
-	int64_t forecast = policy_forecast_ms(&input);
-	enum policy_safety safety = policy_safety(&input);
-
-	job_set_status(job, "forecast_ms", forecast == POLICY_NEVER ? json_null()
-							       : json_integer(forecast));
-	job_set_status(job, "safety", json_string(names[safety]));
-	if (safety == POLICY_UNSAFE && job->safety != POLICY_UNSAFE)
-		log_warn("%s: a notice now would find too much to write: the final checkpoint would take "
-			 "%.1f s of a window of %.1f s less %.1f s margin. Faster storage, a shorter "
-			 "epoch_interval or less memory would help", job->id, (double)forecast / 1000,
-			 (double)job->class->window_ms / 1000, (double)job->class->margin_ms / 1000);
-	job->safety = safety;
 }
 
 /* A job that cannot be saved should hear of it at once, not when its node goes. */
@@ -128,53 +86,87 @@ static void clean_store(struct job *job)
 		job_set_status(job, "store_bytes", json_integer((json_int_t)used));
 }
 
-static void run_epoch(struct job *job)
+static void epoch_done(struct job *job, const struct pass_stats *pass, int64_t begun)
 {
-	struct problem problem;
-	struct pass_stats pass;
-	int64_t begun = clock_ms();
+	uint64_t packed = pass->packed.pages_packed;
+	uint64_t moved = pass->pages_thin < packed ? pass->pages_thin : packed;
+	int64_t deadline_ms = 0;
 	char frozen[48] = "";
-	int ret;
 
-	job->last_epoch_ms = begun;
-
-	job->reader.cleans = READER_CLEANS;
-	ret = reader_epoch(&job->reader, &pass, &problem);
-	job->reader.cleans = READER_KEEPS;
-	plan_epoch(job);
-	if (ret == -ECANCELED)
-		return;
-	if (ret) {
-		count_status(job, "epochs_failed", 1);
-		job_set_status(job, "problem", json_string(problem.text));
-		/* The next ones will fail as well; status has the reason of the last. */
-		if (!job->epochs_failing++)
-			log_warn("%s: epoch failed, the job runs on: %s", job->id, problem.text);
-		return;
-	}
-	if (job->epochs_failing)
-		log_info("%s: epochs succeed again, after %u that failed", job->id, job->epochs_failing);
-	job->epochs_failing = 0;
-	pace_add_epoch(&job->pace, &pass, begun);
-	job->pace.memory_pages = memory_kib(job) / (PAGE_BYTES / 1024);
-	plan_epoch(job);
-	publish_forecast(job);
+	pace_add_pass(&job->pace, &(struct pace_pass){
+		.begun_ms = begun, .pages = pass->pages_dirty,
+		.pages_stored = packed - moved, .pages_thin = moved,
+		.ms = (uint64_t)pass->full_speed_ms, .held_ms = (uint64_t)(pass->ms - pass->full_speed_ms),
+		.full = pass->full, .noticed = job_noticed(job, &deadline_ms),
+	});
+	job_measure_memory(job);
 	publish_writes(job);
-	check_protection(job);
 	count_status(job, "epochs", 1);
-	count_status(job, "bytes_written", (json_int_t)pass.packed.bytes_written);
-	job_set_status(job, "last_epoch", pass_status(&pass));
-	job_set_status(job, "memory_kib", json_integer((json_int_t)memory_kib(job)));
+	count_status(job, "bytes_written", (json_int_t)pass->packed.bytes_written);
+	job_set_status(job, "last_epoch", pass_status(pass));
 	job_set_status(job, "problem", json_null());
 	if (!job->reader.tasks.mechanism->collects_while_running)
-		snprintf(frozen, sizeof(frozen), ", job frozen for %lld ms", (long long)pass.frozen_ms);
+		snprintf(frozen, sizeof(frozen), ", job frozen for %lld ms", (long long)pass->frozen_ms);
 	log_info("%s: epoch: %lu pages dirty, %lu written (%lu same, %lu zero), %.1f MiB of %.1f MiB "
-		 "memory, %lld ms%s%s", job->id, pass.pages_dirty, pass.packed.pages_packed,
-		 pass.packed.pages_same, pass.packed.pages_zero,
-		 (double)pass.packed.bytes_written / (1 << 20), (double)memory_kib(job) / 1024,
-		 (long long)pass.ms, pass.full ? ", full" : "", frozen);
-	if (store_is_dirty(job->reader.store))
+		 "memory, %lld ms%s%s", job->id, pass->pages_dirty, pass->packed.pages_packed,
+		 pass->packed.pages_same, pass->packed.pages_zero,
+		 (double)pass->packed.bytes_written / (1 << 20), (double)job_memory_kib(job) / 1024,
+		 (long long)pass->ms, pass->full ? ", full" : "", frozen);
+}
+
+static void epoch_failed(struct job *job, const struct problem *problem)
+{
+	count_status(job, "epochs_failed", 1);
+	job_set_status(job, "problem", json_string(problem->text));
+	/* The next ones will fail as well; status has the reason of the last. */
+	if (!job->epochs_failing++)
+		log_warn("%s: epoch failed, the job runs on: %s", job->id, problem->text);
+}
+
+/* -ECANCELED: nobody needs it any more. */
+static int run_epoch(struct job *job, enum reader_cleans cleans, struct problem *problem)
+{
+	struct pass_stats pass;
+	int64_t begun = clock_ms();
+	int ret;
+
+	job->noticed_at_ms = 0;
+	job->last_epoch_ms = begun;
+	job->exec_epoch_ms = INT64_MAX;
+	job->reader.cleans = cleans;
+	ret = reader_epoch(&job->reader, &pass, problem);
+	job->reader.cleans = READER_KEEPS;
+	job->next_look_ms = clock_ms() + (ret ? EPOCH_RETRY_MS : 0);
+	if (ret == 0) {
+		if (job->epochs_failing)
+			log_info("%s: epochs succeed again, after %u that failed", job->id,
+				 job->epochs_failing);
+		job->epochs_failing = 0;
+		epoch_done(job, &pass, begun);
+		check_protection(job);
+		return 0;
+	}
+	pace_lose(&job->pace);
+	if (ret != -ECANCELED)
+		epoch_failed(job, problem);
+	return ret;
+}
+
+/* Sees what is outstanding, and whether the time for an epoch has come. */
+static void serve_look(struct job *job)
+{
+	struct problem problem;
+	int64_t deadline_ms;
+	uint64_t wait_ms;
+
+	job_look(job);
+	wait_ms = job_wait_ms(job);
+	if (wait_ms && clock_ms() < job->exec_epoch_ms)
+		job->next_look_ms = clock_ms() + (int64_t)wait_ms;
+	else if (run_epoch(job, job_noticed(job, &deadline_ms) ? READER_KEEPS : READER_CLEANS, &problem) == 0 &&
+		 store_is_dirty(job->reader.store) && !job_noticed(job, &deadline_ms))
 		clean_store(job);
+	job_publish_forecast(job);
 }
 
 static json_t *checkpoint_status(const struct checkpoint_stats *stats)
@@ -199,13 +191,81 @@ static json_t *output_bases(void *arg)
 	return bases;
 }
 
+/* It was frozen for a final checkpoint that nobody takes any more. */
+static void thaw(struct job *job)
+{
+	struct problem problem;
+
+	job->frozen_at_ms = 0;
+	if (cgroup_thaw(job->reader.cgroup, &problem))
+		log_err("%s: %s", job->id, problem.text);
+}
+
+/*
+ * Epochs right before a checkpoint, as long as they make the frozen pass smaller.  -ECANCELED: the job
+ * has ended, or a notice came and a final checkpoint is to be taken instead of this one.
+ */
+static int run_rounds(struct job *job, bool final, unsigned int *rounds, struct problem *problem)
+{
+	int64_t deadline_ms;
+
+	for (*rounds = 0; *rounds < MOST_ROUNDS && !job->frozen_at_ms; ++*rounds) {
+		int ret;
+
+		if (!final && job_noticed(job, &deadline_ms))
+			return problem_set(problem, ECANCELED, "this node will be taken away: a final "
+					   "checkpoint is taken instead");
+		job_look(job);
+		/* Without a notice the first one always helps: the job runs while it streams. */
+		if ((final || *rounds) && !job_round_helps(job))
+			break;
+		ret = run_epoch(job, final || *rounds ? READER_KEEPS : READER_CLEANS_FOR_CHECKPOINT, problem);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static void checkpoint_failed(struct job *job, const struct checkpoint_stats *stats,
+			      const struct problem *problem)
+{
+	/* Else it failed before anything was collected. */
+	if (stats->collected_ms)
+		pace_lose(&job->pace);
+	count_status(job, "checkpoints_failed", 1);
+	job_set_status(job, "checkpoint_problem", json_string(problem->text));
+}
+
+static void checkpoint_done(struct job *job, const struct checkpoint_stats *stats)
+{
+	pthread_mutex_lock(&job->lock);
+	snprintf(job->checkpoint, sizeof(job->checkpoint), "%s", stats->name);
+	job->checkpoint_time = time(NULL);
+	job->final_done |= stats->final;
+	pthread_mutex_unlock(&job->lock);
+	job->frozen_ms = (uint64_t)stats->frozen_ms;
+	job->rounds_ms = stats->total_ms > stats->flush_ms ? (uint64_t)(stats->total_ms - stats->flush_ms) : 0;
+	pace_add_checkpoint(&job->pace,
+			    (uint64_t)(clock_ms() - stats->collected_ms - stats->pass_ms),
+			    stats->collected_ms);
+	count_status(job, "checkpoints", 1);
+	count_status(job, "bytes_written", (json_int_t)stats->bytes_written);
+	job_set_status(job, "last_checkpoint", checkpoint_status(stats));
+	job_set_status(job, "checkpoint_problem", json_null());
+	log_info("%s: %s %s committed: %lu pages, %lu written (%.1f MiB), %u epochs before, frozen %lld ms "
+		 "(criu %lld ms), durable %lld ms after the freeze", job->id,
+		 stats->final ? "final checkpoint" : "checkpoint", stats->name, stats->pages,
+		 stats->pages_written, (double)stats->bytes_written / (1 << 20), stats->rounds,
+		 (long long)stats->frozen_ms, (long long)stats->criu_ms, (long long)stats->flush_ms);
+}
+
 static int run_checkpoint(struct job *job, bool final, struct problem *problem)
 {
 	struct checkpoint_stats stats;
+	int64_t begin = clock_ms();
 	struct checkpoint_options options = {
 		.final = final,
-		.deadline_ms = final ? job->deadline_ms - (int64_t)job->class->margin_ms : 0,
-		.pace = job_pace(job),
+		.pace = &job->pace,
 		.keep = job->class->keep,
 		.criu_timeout_ms = (int)job->class->criu_timeout_ms,
 		.stdout_path = job->stdout_path,
@@ -218,32 +278,34 @@ static int run_checkpoint(struct job *job, bool final, struct problem *problem)
 		/* Also a number that failed is used: its manifest may be there, for all one can tell. */
 		.sequence = ++job->sequence,
 	};
+	unsigned int rounds;
 	int ret;
 
 	job_set_state(job, JOB_CHECKPOINTING);
-	ret = checkpoint_take(&job->reader, &job->criu, &options, &stats, problem);
+	stats.collected_ms = 0;
+	ret = run_rounds(job, final, &rounds, problem);
+	options.frozen_at_ms = job->frozen_at_ms;
+	if (ret == 0)
+		ret = checkpoint_take(&job->reader, &job->criu, &options, &stats, problem);
+	else if (job->frozen_at_ms)
+		thaw(job);
+	job->frozen_at_ms = 0;
 	job_set_state(job, JOB_RUNNING);
-	job->next_checkpoint_ms = clock_ms() + job->class->checkpoint_interval_ms;
-	plan_epoch(job);
 	if (ret) {
-		count_status(job, "checkpoints_failed", 1);
-		job_set_status(job, "checkpoint_problem", json_string(problem->text));
-		return ret;
+		checkpoint_failed(job, &stats, problem);
+	} else {
+		stats.rounds = rounds;
+		stats.total_ms = clock_ms() - begin;
+		checkpoint_done(job, &stats);
 	}
-	pace_add_checkpoint(&job->pace, &stats);
-	publish_forecast(job);
-	count_status(job, "checkpoints", 1);
-	count_status(job, "bytes_written", (json_int_t)stats.bytes_written);
-	job_set_status(job, "last_checkpoint", checkpoint_status(&stats));
-	job_set_status(job, "checkpoint_problem", json_null());
-	log_info("%s: %s %s committed: %lu pages, %lu written (%.1f MiB), frozen %lld ms (criu %lld ms), "
-		 "durable %lld ms after the freeze", job->id, final ? "final checkpoint" : "checkpoint",
-		 stats.name, stats.pages, stats.pages_written,
-		 (double)stats.bytes_written / (1 << 20), (long long)stats.frozen_ms,
-		 (long long)stats.criu_ms, (long long)stats.flush_ms);
-	if (!final)
+	job->next_look_ms = clock_ms();
+	job_plan_checkpoint(job);
+	job_publish_forecast(job);
+	if (ret == 0 && !final) {
+		job_hook_committed(job, false);
 		clean_store(job);
-	return 0;
+	}
+	return ret;
 }
 
 void job_kill_init(struct job *job)
@@ -316,13 +378,34 @@ static enum outcome after_checkpoint(struct job *job, bool final, int ret,
 	return OUTCOME_GOES_ON;
 }
 
+/* The program is told, and has some time, if there is that much. */
+static void give_notice(struct job *job)
+{
+	int number = class_signal(job->class->notice_signal);
+	int64_t until = clock_ms() + job->class->notice_grace_ms, now;
+	struct pollfd gone = { .fd = job->launch.init_pidfd, .events = POLLIN };
+
+	if (job->signalled || !number)
+		return;
+	job->signalled = true;
+	job_signal_group(job, number);
+	log_info("%s: sent SIG%s; it runs on for up to %u s", job->id, job->class->notice_signal,
+		 job->class->notice_grace_ms / 1000);
+	while ((now = clock_ms()) < until && !job_must_save(job) &&
+	       poll(&gone, 1, (int)(until - now < GRACE_TICK_MS ? until - now : GRACE_TICK_MS)) == 0)
+		;
+}
+
 static enum outcome serve_final(struct job *job)
 {
 	struct problem problem;
-	enum outcome outcome = after_checkpoint(job, true, run_checkpoint(job, true, &problem),
-						&problem);
+	enum outcome outcome;
 
-	job->next_epoch_ms = clock_ms() + FINAL_RETRY_MS;
+	give_notice(job);
+	if (job_init_gone(job))
+		return OUTCOME_EXITED;
+	outcome = after_checkpoint(job, true, run_checkpoint(job, true, &problem), &problem);
+	job->next_final_ms = clock_ms() + FINAL_RETRY_MS;
 	return outcome;
 }
 
@@ -355,7 +438,10 @@ bool job_pass_stopped(void *arg)
 	pthread_mutex_lock(&job->lock);
 	stop = job->want_end || job->want_leave;
 	pthread_mutex_unlock(&job->lock);
-	return stop || job_init_gone(job);
+	if (stop || job_init_gone(job))
+		return true;
+	job_consider_freeze(job);
+	return false;
 }
 
 struct wants {
@@ -382,8 +468,8 @@ static void take_task_events(struct job *job, const struct pollfd *wait)
 		if (!wait[i].revents)
 			continue;
 		job->reader.tasks.list[i].event_seen = true;
-		if (!(wait[i].revents & POLLHUP) && soon < job->next_epoch_ms)
-			job->next_epoch_ms = soon;
+		if (!(wait[i].revents & POLLHUP) && soon < job->exec_epoch_ms)
+			job->exec_epoch_ms = soon;
 	}
 }
 
@@ -399,14 +485,16 @@ static void watch_tasks(const struct job *job, struct pollfd *wait)
 
 static void sleep_until_due(struct job *job)
 {
-	int64_t due = job->next_epoch_ms, now = clock_ms();
+	int64_t due = job->next_look_ms, now = clock_ms();
 	cleanup_free struct pollfd *wait = calloc(2 + job->reader.tasks.count, sizeof(*wait));
 	uint64_t count;
 
-	if (job->class->checkpoint_interval_ms && job->next_checkpoint_ms < due)
+	if (job->next_checkpoint_ms < due)
 		due = job->next_checkpoint_ms;
 	if (job->next_lease_ms < due)
 		due = job->next_lease_ms;
+	if (job->exec_epoch_ms < due)
+		due = job->exec_epoch_ms;
 	if (!wait)
 		return;
 	wait[0] = (struct pollfd){ .fd = job->wake_fd, .events = POLLIN };
@@ -419,22 +507,31 @@ static void sleep_until_due(struct job *job)
 	take_task_events(job, wait + 2);
 }
 
+/* The intervals are counted anew. */
+static void take_class(struct job *job)
+{
+	if (!job_take_class(job))
+		return;
+	job->next_look_ms = clock_ms();
+	job_plan_checkpoint(job);
+}
+
 static enum outcome serve_once(struct job *job)
 {
 	struct wants wants = take_wants(job);
 	struct problem problem;
 	int64_t now = clock_ms();
 
+	take_class(job);
 	if (wants.leave)
 		return OUTCOME_LEFT;
 	if (job_init_gone(job))
 		return OUTCOME_EXITED;
 	if (wants.end)
 		return OUTCOME_CANCELLED;
-	if (wants.final && (now >= job->next_epoch_ms || job->next_epoch_ms - now > FINAL_RETRY_MS))
+	if (wants.final && (now >= job->next_final_ms || job->frozen_at_ms))
 		return serve_final(job);
-	if (wants.checkpoint || (job->class->checkpoint_interval_ms && !wants.final &&
-				 now >= job->next_checkpoint_ms)) {
+	if (wants.checkpoint || (!wants.final && now >= job->next_checkpoint_ms)) {
 		int ret = run_checkpoint(job, false, &problem);
 
 		job_post(job, json_pack("{s:s, s:s?, s:O?}", "event", "checkpoint", "error",
@@ -443,8 +540,8 @@ static enum outcome serve_once(struct job *job)
 					ret ? NULL : json_object_get(job->status, "last_checkpoint")));
 		return after_checkpoint(job, false, ret, &problem);
 	}
-	if (now >= job->next_epoch_ms)
-		run_epoch(job);
+	if (now >= job->next_look_ms || now >= job->exec_epoch_ms)
+		serve_look(job);
 	if (now >= job->next_lease_ms)
 		return serve_lease(job);
 	return OUTCOME_GOES_ON;
@@ -459,6 +556,9 @@ enum outcome job_serve(struct job *job)
 		if (outcome == OUTCOME_GOES_ON)
 			sleep_until_due(job);
 	} while (outcome == OUTCOME_GOES_ON);
+	if (job->frozen_at_ms && outcome != OUTCOME_INTERRUPTED)
+		thaw(job);
+	job_unshare(job);
 	/* The program may have ended while it was being saved: then that is what happened. */
 	if (outcome == OUTCOME_CANCELLED && job_init_gone(job))
 		return OUTCOME_EXITED;
@@ -492,12 +592,11 @@ static int retire(struct job *job, struct problem *problem)
 {
 	int ret = 0;
 
-	if (!job->class)
-		return problem_set(problem, ENOENT, "its class is not configured any more");
 	/* A job that was never taken up again. */
 	if (!job->reader.store)
 		ret = job_open_store(job, STORE_KNOWN, problem);
-	return ret ? ret : store_retire(job->reader.store, &job->reader.term, problem);
+	return ret ? ret : store_put_away(job->reader.store, &job->reader.term,
+					  job->class->keep_after_end_ms / 1000, problem);
 }
 
 static void end_exited(struct job *job)
@@ -559,6 +658,19 @@ void job_release(struct job *job)
 		log_warn("%s: %s", job->id, problem.text);
 }
 
+static void end_gently(struct job *job)
+{
+	struct pollfd gone = { .fd = job->launch.init_pidfd, .events = POLLIN };
+	int number = class_signal(job->class->end_signal);
+
+	if (!number)
+		return;
+	job_signal_group(job, number);
+	/* One that is stopped would not hear it. */
+	job_signal_group(job, SIGCONT);
+	poll(&gone, 1, (int)job->class->end_grace_ms);
+}
+
 void job_end(struct job *job, enum outcome outcome)
 {
 	switch (outcome) {
@@ -568,6 +680,7 @@ void job_end(struct job *job, enum outcome outcome)
 	case OUTCOME_INTERRUPTED:
 		job_kill_init(job);
 		fault("job.interrupted");
+		job_hook_committed(job, true);
 		set_last_event(job, json_pack("{s:s, s:s}", "event", "interrupted", "text",
 					  "this node will be taken away; the job is saved and goes on when the "
 					  "same line is run on another node"));
@@ -582,6 +695,7 @@ void job_end(struct job *job, enum outcome outcome)
 		set_failed(job, JOB_STATUS_FAILED, TEXT_LOST);
 		return;
 	default:
+		end_gently(job);
 		job_kill_init(job);
 		set_failed(job, JOB_STATUS_FAILED, job->end_reason);
 		job_release(job);
@@ -590,6 +704,7 @@ void job_end(struct job *job, enum outcome outcome)
 
 void job_tidy(struct job *job, enum outcome outcome)
 {
+	job_hooks_end(job);
 	if (outcome != OUTCOME_LEFT) {
 		cgroup_remove(job->reader.cgroup);
 		directory_remove(job->images);

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 static int level = LOG_INFO;
@@ -11,6 +12,20 @@ static int level = LOG_INFO;
 void log_set_level(int priority)
 {
 	level = priority;
+}
+
+void log_set_level_name(const char *name)
+{
+	static const struct {
+		const char *name;
+		int priority;
+	} levels[] = {
+		{ "err", LOG_ERR }, { "warning", LOG_WARNING }, { "info", LOG_INFO }, { "debug", LOG_DEBUG },
+	};
+
+	for (size_t i = 0; i < sizeof(levels) / sizeof(*levels); i++)
+		if (!strcmp(name, levels[i].name))
+			log_set_level(levels[i].priority);
 }
 
 /* One write per line, so that lines of several threads do not mix. */

@@ -7,6 +7,8 @@
 
 /* Lines above this syslog priority are dropped; LOG_INFO unless set. */
 void log_set_level(int priority);
+/* As in the configuration: err, warning, info, debug. */
+void log_set_level_name(const char *name);
 
 void log_line(int priority, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

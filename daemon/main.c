@@ -16,6 +16,7 @@
 #include "control.h"
 #include "directory.h"
 #include "faults.h"
+#include "hook.h"
 #include "job.h"
 #include "key.h"
 #include "log.h"
@@ -38,7 +39,8 @@ static void usage(FILE *out)
 	fprintf(out, "Usage: ckptd [OPTION]...\n"
 		     "Keeps checkpoints of the jobs started with 'ckptctl run'.\n\n"
 		     "  -c, --config FILE   configuration (" CONFIG_FILE ")\n"
-		     "      --check-config  read the configuration, say what is wrong with it, and exit\n"
+		     "      --check-config [FILE]\n"
+		     "                      read the configuration, say what is wrong with it, and exit\n"
 		     "      --help-config   print every key of the configuration\n"
 		     "  -V, --version       print the version\n"
 		     "  -h, --help          print this\n");
@@ -60,12 +62,9 @@ static int take_lock(struct problem *problem)
 static void prepare_process(const struct config *config)
 {
 	struct rlimit files = { 65536, 65536 };
-	static const char *const levels[] = { "error", "warning", "notice", "info", "debug" };
 
 	setrlimit(RLIMIT_NOFILE, &files);
-	for (size_t i = 0; i < sizeof(levels) / sizeof(*levels); i++)
-		if (!strcmp(config->log_level, levels[i]))
-			log_set_level((int)(LOG_ERR + i));
+	log_set_level_name(config->log_level);
 }
 
 static int setup_init(struct job_setup *setup, const struct config *config, struct problem *problem)
@@ -74,7 +73,8 @@ static int setup_init(struct job_setup *setup, const struct config *config, stru
 	int ret;
 
 	memset(setup, 0, sizeof(*setup));
-	setup->config = config;
+	snprintf(setup->work_dir, sizeof(setup->work_dir), "%s", config->work_dir);
+	snprintf(setup->criu_program, sizeof(setup->criu_program), "%s", config->criu);
 	gethostname(setup->node, sizeof(setup->node) - 1);
 	if (geteuid() != 0)
 		return problem_set(problem, EPERM, "ckptd must be run as root");
@@ -85,21 +85,23 @@ static int setup_init(struct job_setup *setup, const struct config *config, stru
 		ret = keys_read(&setup->keys, config->key_file, problem);
 	if (ret == 0)
 		ret = criu_probe(config->criu, &setup->criu, problem);
-	job_base_directory(config, base, sizeof(base));
+	job_base_directory(setup->work_dir, base, sizeof(base));
 	if (ret == 0)
 		ret = directory_make(base, problem);
 	return ret;
 }
 
-static int serve(const struct config *config)
+static int serve(struct config *config)
 {
 	struct problem problem;
 	struct job_setup setup;
 	struct control *control;
 	int ret = setup_init(&setup, config, &problem);
 
-	if (ret == 0)
-		ret = control_create(&control, &setup, &problem);
+	if (ret)
+		config_free(config);
+	else
+		ret = control_create(&control, &setup, config, &problem);
 	if (ret) {
 		log_err("%s", problem.text);
 		return EXIT_FAILURE;
@@ -113,13 +115,35 @@ static int serve(const struct config *config)
 	return ret < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* What the files themselves cannot show: whether the programs that they name are there. */
+static int check_hooks(const struct config *config)
+{
+	struct problem problem;
+	int bad = 0;
+
+	for (size_t i = 0; i < config->class_count; i++) {
+		const struct class *class = config->classes[i];
+		const char *place;
+
+		for (size_t hook = 0; hook < HOOK_COUNT; hook++) {
+			const char *command = class_hook(class, (enum hook)hook, &place);
+
+			if (!command || hook_check(command, &problem) == 0)
+				continue;
+			fprintf(stderr, "ckptd: %s: %s\n", place, problem.text);
+			bad++;
+		}
+	}
+	return bad;
+}
+
 int main(int argc, char **argv)
 {
 	const char *path = CONFIG_FILE;
 	struct config *config;
 	struct problem problem;
 	bool check = false;
-	int option, ret;
+	int option;
 
 	while ((option = getopt_long(argc, argv, "c:Vh", options, NULL)) != -1) {
 		switch (option) {
@@ -131,6 +155,8 @@ int main(int argc, char **argv)
 		default: usage(stderr); return 2;
 		}
 	}
+	if (check && optind + 1 == argc)
+		path = argv[optind++];
 	if (optind < argc) {
 		usage(stderr);
 		return 2;
@@ -140,15 +166,18 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	}
 	if (check) {
-		printf("%s: %zu job classes, no errors\n", path, config->class_count);
+		int bad = check_hooks(config);
+
+		if (!bad)
+			printf("%s: %zu job classes, no errors\n", path, config->class_count);
+		config_free(config);
+		return bad ? EXIT_FAILURE : EXIT_SUCCESS;
 	} else if (fault_arm(getenv("CKPT_FAULT"))) {
 		fprintf(stderr, "ckptd: CKPT_FAULT is no fault point\n");
 		return 2;
 	} else {
 		prepare_process(config);
-		ret = serve(config);
-		config_free(config);
-		return ret;
+		return serve(config);
 	}
 	config_free(config);
 	return 0;

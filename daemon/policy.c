@@ -1,8 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "policy.h"
 
-/* A last pass below this is not worth another round: CRIU's own part is longer. */
+/* A pass below this is not worth doing before the freeze: CRIU's own part is longer. */
 #define ROUND_WORTH_MS 100
+/* The longest that nobody looks: a job may change its ways. */
+#define LONGEST_LOOK_MS 10000
+/* The longest without a measurement of the store. */
+#define LONGEST_INTERVAL_MS 3600000
+/* Between epochs while nothing was measured. */
+#define UNMEASURED_INTERVAL_MS 30000
+/* Closer epochs cost more than they save. */
+#define SHORTEST_INTERVAL_MS 1000
+/* Into how many parts an epoch is cut to find its worst moment. */
+#define EPOCH_PARTS 8
+/* What streaming costs a running job, in percent of its time: faults, memory bandwidth, cores. */
+#define STREAM_COST_PERCENT 10
+#define SHORTEST_CHECKPOINT_MS 30000
+#define LONGEST_CHECKPOINT_MS (24 * 3600000ull)
 
 static uint64_t minimum(uint64_t a, uint64_t b)
 {
@@ -22,119 +36,262 @@ static uint64_t scale(uint64_t a, uint64_t b, uint64_t c)
 	return result > UINT64_MAX ? UINT64_MAX : (uint64_t)result;
 }
 
-/* How far an epoch's length is from the time, as a ratio >= 1 in 1/1024. */
-static uint64_t epoch_distance(const struct policy_epoch *epoch, uint64_t time_ms)
+static uint64_t add(uint64_t a, uint64_t b)
 {
-	uint64_t a = maximum(epoch->interval_ms, 1), b = maximum(time_ms, 1);
-
-	return scale(maximum(a, b), 1024, minimum(a, b));
+	return a + b < a ? UINT64_MAX : a + b;
 }
 
-static uint64_t epoch_bound(const struct policy_epoch *epoch, uint64_t time_ms)
+static int64_t to_time(uint64_t ms)
 {
-	uint64_t interval_ms = maximum(epoch->interval_ms, 1);
+	return ms > POLICY_NEVER ? POLICY_NEVER : (int64_t)ms;
+}
 
-	return time_ms <= interval_ms ? epoch->pages : scale(epoch->pages, time_ms, interval_ms);
+enum which {
+	WORST,
+	USUAL,
+	BEST,
+};
+
+/* What the curve's points say together. */
+struct bounds {
+	uint64_t least, most;
+};
+
+static uint64_t point_pages(const struct policy_point *point, enum which which)
+{
+	return which == WORST ? point->pages : which == USUAL ? point->usual_pages : point->least_pages;
+}
+
+static struct bounds curve_bounds(const struct policy_input *input, uint64_t time_ms, enum which which)
+{
+	struct bounds bounds = { 0, input->memory_pages };
+	size_t i;
+
+	for (i = 0; i < input->points; i++) {
+		uint64_t pages = point_pages(&input->curve[i], which);
+		uint64_t scaled = scale(pages, time_ms, maximum(input->curve[i].age_ms, 1));
+
+		bounds.most = minimum(bounds.most, maximum(pages, scaled));
+		bounds.least = maximum(bounds.least, minimum(pages, scaled));
+	}
+	return bounds;
+}
+
+/* Points of different phases of a job may contradict each other: the worse one counts. */
+static uint64_t curve_pages(const struct policy_input *input, uint64_t time_ms, enum which which)
+{
+	struct bounds bounds = curve_bounds(input, time_ms, which);
+	uint64_t pages = which == BEST ? bounds.most : maximum(bounds.least, bounds.most);
+
+	return minimum(pages, input->memory_pages);
 }
 
 uint64_t policy_written_pages(const struct policy_input *input, uint64_t time_ms)
 {
-	uint64_t nearest = UINT64_MAX, pages = input->memory_pages;
+	return curve_pages(input, time_ms, WORST);
+}
+
+/* Of pages that go to the store: by the smallest pass that is not much smaller, else the largest. */
+static uint64_t store_ms(const struct policy_input *input, uint64_t pages)
+{
+	const struct policy_pass *pass = input->passes;
 	size_t i;
 
-	for (i = 0; i < input->epoch_count; i++) {
-		const struct policy_epoch *epoch = &input->epochs[i];
-		uint64_t distance = maximum(epoch_distance(epoch, time_ms), 2048);
-		uint64_t bound = epoch_bound(epoch, time_ms);
-
-		if (distance < nearest || (distance == nearest && bound > pages))
-			pages = bound;
-		nearest = minimum(nearest, distance);
-	}
-	return minimum(pages, input->memory_pages);
+	for (i = 1; i < input->pass_count && pass->pages < pages / 2; i++)
+		pass = &input->passes[i];
+	return scale(pages, pass->ms, maximum(pass->pages, 1));
 }
 
-static uint64_t stream_ms(const struct policy_input *input, uint64_t pages)
+int64_t policy_stream_ms(const struct policy_input *input, uint64_t pages)
 {
-	return scale(pages, 1000, input->pages_per_s);
-}
+	uint64_t ms;
 
-/* The forecast for a notice that comes when the last epoch is since_ms old. */
-static int64_t forecast_ms(const struct policy_input *input, uint64_t since_ms)
-{
-	unsigned __int128 sum;
-
-	if (!input->pages_per_s)
+	if (!input->pass_count)
 		return POLICY_NEVER;
-	sum = (unsigned __int128)input->poll_ms + input->fixed_ms +
-	      stream_ms(input, policy_written_pages(input, since_ms + input->poll_ms));
-	return sum > POLICY_NEVER ? POLICY_NEVER : (int64_t)sum;
+	ms = store_ms(input, scale(pages, input->changed_percent, 100));
+	if (input->scan.pages)
+		ms = maximum(ms, scale(pages, input->scan.ms, input->scan.pages));
+	return to_time(ms);
 }
 
-static int64_t budget_ms(const struct policy_input *input)
+/* While the job runs, the class's limits hold. */
+static uint64_t epoch_ms(const struct policy_input *input, uint64_t pages)
 {
-	return (int64_t)input->window_ms - (int64_t)input->margin_ms;
+	return scale((uint64_t)policy_stream_ms(input, pages), maximum(input->held_percent, 100), 100);
+}
+
+static uint64_t since_collect_pages(const struct policy_input *input)
+{
+	if (input->outstanding_pages == POLICY_NOT_LOOKED)
+		return policy_written_pages(input, input->since_ms);
+	return minimum(input->outstanding_pages, input->memory_pages);
+}
+
+uint64_t policy_outstanding_pages(const struct policy_input *input)
+{
+	return add(since_collect_pages(input), input->left_pages);
+}
+
+/*
+ * What is outstanding when the job has run on for a while.  It may write wholly other pages than before,
+ * but then not more than was ever seen at that age; where that is exceeded already, what is usual.
+ */
+static uint64_t later_pages(const struct policy_input *input, uint64_t later_ms)
+{
+	uint64_t age_ms = add(input->since_ms, later_ms), now, most, usual, before;
+
+	if (input->outstanding_pages == POLICY_NOT_LOOKED)
+		return policy_written_pages(input, age_ms);
+	now = since_collect_pages(input);
+	usual = curve_pages(input, age_ms, USUAL);
+	before = curve_pages(input, input->since_ms, USUAL);
+	usual = add(now, usual > before ? usual - before : 0);
+	most = maximum(policy_written_pages(input, age_ms), usual);
+	return minimum(minimum(add(now, policy_written_pages(input, later_ms)), most), input->memory_pages);
+}
+
+/* What a notice finds, when it is seen late. */
+static uint64_t noticed_pages(const struct policy_input *input)
+{
+	return add(later_pages(input, input->poll_ms), input->left_pages);
+}
+
+/* From a notice to durable, when it finds so many pages. */
+static uint64_t flush_ms(const struct policy_input *input, uint64_t pages, unsigned int reserve_percent)
+{
+	uint64_t stream_ms = (uint64_t)policy_stream_ms(input, add(pages, input->other_pages));
+
+	return add(add(input->poll_ms, input->fixed_ms), scale(stream_ms, reserve_percent, 100));
+}
+
+static uint64_t budget_ms(const struct policy_input *input)
+{
+	return input->window_ms > input->margin_ms ? input->window_ms - input->margin_ms : 0;
 }
 
 int64_t policy_forecast_ms(const struct policy_input *input)
 {
-	return forecast_ms(input, input->since_epoch_ms);
+	if (!input->pass_count)
+		return POLICY_NEVER;
+	return to_time(flush_ms(input, noticed_pages(input), 100));
 }
 
 enum policy_safety policy_safety(const struct policy_input *input)
 {
-	if (!input->pages_per_s)
+	uint64_t pages = noticed_pages(input);
+
+	if (!input->pass_count)
 		return POLICY_UNKNOWN;
-	return policy_forecast_ms(input) <= budget_ms(input) ? POLICY_SAFE : POLICY_UNSAFE;
+	if (flush_ms(input, pages, input->reserve_percent) <= budget_ms(input))
+		return POLICY_SAFE;
+	return flush_ms(input, pages, 100) <= budget_ms(input) ? POLICY_TIGHT : POLICY_UNSAFE;
+}
+
+const char *policy_safety_name(enum policy_safety safety)
+{
+	static const char *const names[] = {
+		[POLICY_SAFE] = "safe", [POLICY_TIGHT] = "tight", [POLICY_UNKNOWN] = "unknown",
+		[POLICY_UNSAFE] = "unsafe",
+	};
+
+	return names[safety];
+}
+
+/* The most that is outstanding at any time of an epoch that begins with so many pages. */
+static uint64_t peak_pages(const struct policy_input *input, uint64_t pages)
+{
+	uint64_t length_ms = epoch_ms(input, pages), peak = 0, part;
+
+	for (part = 0; part <= EPOCH_PARTS; part++) {
+		uint64_t left = scale(pages, EPOCH_PARTS - part, EPOCH_PARTS);
+		uint64_t again_ms = add(scale(length_ms, part, EPOCH_PARTS), input->poll_ms);
+
+		peak = maximum(peak, add(left, policy_written_pages(input, again_ms)));
+	}
+	return peak;
+}
+
+static bool flush_fits(const struct policy_input *input, uint64_t pages)
+{
+	return flush_ms(input, pages, input->reserve_percent) <= budget_ms(input);
 }
 
 /*
- * The longest time since the last epoch that is still safe, up to interval_ms.  The forecast need not
- * grow evenly between epochs of different lengths, so it is looked at in 64 steps, not bisected.
+ * An epoch now leaves behind what is written while it streams.  The less room there is, the less it
+ * has to gain: half at first, a quarter when the budget is at stake, a tenth when the window is.  A
+ * gain that was only seen at best is tried for, in a third of the time.
  */
-static uint64_t longest_safe_ms(const struct policy_input *input, uint64_t interval_ms)
+static bool epoch_helps(const struct policy_input *input, uint64_t later)
 {
-	uint64_t safe_ms = 0;
-	unsigned int step;
+	uint64_t now = since_collect_pages(input), length_ms = epoch_ms(input, now);
+	uint64_t after = curve_pages(input, length_ms, USUAL), gain = now > after ? now - after : 0;
 
-	if (!input->pages_per_s)
-		return interval_ms;
-	for (step = 1; step <= 64; step++) {
-		uint64_t since_ms = scale(interval_ms, step, 64);
-
-		if (forecast_ms(input, since_ms) > budget_ms(input))
-			break;
-		safe_ms = since_ms;
-	}
-	return safe_ms;
+	if (gain >= now / 2)
+		return true;
+	if (gain >= now / 4 && !flush_fits(input, later))
+		return true;
+	if (flush_ms(input, peak_pages(input, later), 100) <= input->window_ms)
+		return false;
+	return gain >= now / 10 ||
+	       (input->since_ms / 3 > length_ms && curve_pages(input, length_ms, BEST) <= now - now / 10);
 }
 
-uint64_t policy_next_epoch_ms(const struct policy_input *input, uint64_t interval_ms,
-			      uint64_t minimum_ms)
+/* Without a limit to the interval: the longest wait after which an epoch can still begin safely. */
+static uint64_t safe_wait_ms(const struct policy_input *input, uint64_t look_ms)
 {
-	uint64_t at_ms = maximum(longest_safe_ms(input, interval_ms), minimum_ms);
+	uint64_t wait_ms;
 
-	return at_ms > input->since_epoch_ms ? at_ms - input->since_epoch_ms : 0;
+	/* Whatever the job writes fits. It may grow. */
+	if (flush_fits(input, input->memory_pages))
+		return maximum(LONGEST_LOOK_MS, look_ms);
+	for (wait_ms = maximum(LONGEST_LOOK_MS, look_ms); wait_ms > look_ms; wait_ms /= 2)
+		if (flush_fits(input, peak_pages(input, later_pages(input, wait_ms))))
+			return wait_ms;
+	if (flush_fits(input, peak_pages(input, later_pages(input, look_ms))))
+		return look_ms;
+	return epoch_helps(input, later_pages(input, look_ms)) ? 0 : look_ms;
 }
 
-bool policy_precopy_again(const struct policy_input *input, uint64_t previous_pages,
-			  uint64_t this_pages, uint64_t this_ms, int64_t left_ms)
+uint64_t policy_wait_ms(const struct policy_input *input, uint64_t interval_ms, uint64_t look_ms)
 {
-	uint64_t next_pages, next_ms, end_ms;
+	uint64_t wait_ms, longest_ms = minimum(interval_ms, LONGEST_INTERVAL_MS), left_ms;
 
-	if (!input->pages_per_s)
+	if (!input->pass_count)
+		longest_ms = minimum(longest_ms, UNMEASURED_INTERVAL_MS);
+	left_ms = longest_ms > input->since_ms ? longest_ms - input->since_ms : 0;
+	if (!left_ms || !input->pass_count)
+		return left_ms;
+	wait_ms = minimum(safe_wait_ms(input, look_ms), left_ms);
+	if (wait_ms + input->since_ms < SHORTEST_INTERVAL_MS)
+		wait_ms = SHORTEST_INTERVAL_MS - input->since_ms;
+	return wait_ms;
+}
+
+bool policy_round_helps(const struct policy_input *input, int64_t left_ms)
+{
+	uint64_t pages = policy_outstanding_pages(input), round_ms, last, last_ms, end_ms;
+
+	if (!input->pass_count || left_ms < 0)
 		return false;
-	if (previous_pages && this_pages > previous_pages - previous_pages / 4)
+	round_ms = (uint64_t)policy_stream_ms(input, add(pages, input->other_pages));
+	/* What is written during this round is what the frozen pass has to stream. */
+	last = policy_written_pages(input, round_ms);
+	if (round_ms < ROUND_WORTH_MS || last > pages - pages / 4)
 		return false;
-	/* What was written during this round is what the next one, or the freeze, has to stream. */
-	next_pages = policy_written_pages(input, this_ms);
-	next_ms = stream_ms(input, next_pages);
-	if (next_ms < ROUND_WORTH_MS || next_ms > this_ms - this_ms / 4)
-		return false;
-	/* After the next round the last pass is at most as long as that round. */
-	if (__builtin_add_overflow(2 * (unsigned __int128)next_ms, input->fixed_ms, &end_ms))
-		return false;
-	return left_ms >= 0 && end_ms <= (uint64_t)left_ms;
+	last_ms = (uint64_t)policy_stream_ms(input, last);
+	end_ms = add(input->fixed_ms, scale(add(round_ms, last_ms), input->reserve_percent, 100));
+	return end_ms <= (uint64_t)left_ms;
+}
+
+bool policy_must_freeze(const struct policy_input *input, int64_t left_ms, uint64_t tick_ms)
+{
+	uint64_t pages = add(later_pages(input, tick_ms), input->left_pages), end_ms;
+
+	if (!input->pass_count || left_ms < 0)
+		return true;
+	end_ms = scale((uint64_t)policy_stream_ms(input, add(pages, input->other_pages)),
+		       input->reserve_percent, 100);
+	return add(add(end_ms, input->fixed_ms), tick_ms) > (uint64_t)left_ms;
 }
 
 /* Newton's method, from above: it stops when it no longer falls. */
@@ -158,4 +315,12 @@ uint64_t policy_daly_ms(uint64_t cost_ms, uint64_t mtbf_ms)
 	ratio = cost / (2 * mtbf);
 	root = square_root(ratio);
 	return square_root(2 * cost * mtbf) * (1 + root / 3 + ratio / 9) - cost;
+}
+
+uint64_t policy_checkpoint_ms(uint64_t frozen_ms, uint64_t stream_ms, uint64_t mtbf_ms)
+{
+	uint64_t cost_ms = add(frozen_ms, scale(stream_ms, STREAM_COST_PERCENT, 100));
+
+	return minimum(maximum(policy_daly_ms(cost_ms, mtbf_ms), SHORTEST_CHECKPOINT_MS),
+		       LONGEST_CHECKPOINT_MS);
 }

@@ -120,6 +120,8 @@ static int read_region(struct passage *passage, struct packer_source *source,
 	for (start = region->start; start < region->end && ret == 0; start = end) {
 		end = region->end - start > piece ? start + piece : region->end;
 		ret = packer_read(passage->packer, source, start, end, passage->problem);
+		reader->pages_done += (end - start) / PAGE_BYTES;
+		reader->pages_left -= (end - start) / PAGE_BYTES;
 		if (ret == 0 && reader->stopped && reader->stopped(reader->stopped_arg))
 			ret = problem_set(passage->problem, ECANCELED, "the job has ended");
 		if (ret == 0)
@@ -148,6 +150,7 @@ static int add_thin(struct passage *passage, const struct space *space, struct r
 	if (err)
 		return problem_set(passage->problem, -err, "out of memory");
 	passage->stats->pages_thin += regions_pages(regions) - dirty;
+	passage->reader->pages_left += regions_pages(regions) - dirty;
 	return 0;
 }
 
@@ -267,6 +270,9 @@ static int pass_tasks(struct passage *passage)
 		ret = collect_frozen(passage, found);
 	else
 		ret = collect_tasks(passage, found);
+	passage->reader->pages_done = passage->reader->pages_left = 0;
+	for (size_t i = 0; i < tasks->count; i++)
+		passage->reader->pages_left += regions_pages(&found[i].regions);
 	if (ret == 0)
 		ret = read_tasks(passage, found, sources);
 	for (size_t i = 0; i < tasks->count; i++) {
@@ -325,13 +331,13 @@ void reader_restart(struct reader *reader)
 }
 
 /* The store's part and the threads' part of the time, if nothing had held them back. */
-static int64_t full_speed_ms(const struct reader *reader, const struct pass_stats *stats)
+static int64_t full_speed_ms(bool limited, const struct pass_stats *stats)
 {
 	uint64_t store_ms = stats->packed.busy_us / 1000;
 	uint64_t threads_ms = stats->packed.cpu_us / 1000 / processors(PROCESSORS_MAX);
 	uint64_t ms = store_ms > threads_ms ? store_ms : threads_ms;
 
-	return reader->limits && ms < (uint64_t)stats->ms ? (int64_t)ms : stats->ms;
+	return limited && ms < (uint64_t)stats->ms ? (int64_t)ms : stats->ms;
 }
 
 static void mark_thin(struct reader *reader)
@@ -349,6 +355,7 @@ int reader_epoch(struct reader *reader, struct pass_stats *stats, struct problem
 {
 	struct passage passage = { .reader = reader, .epoch = true, .when = PASS_RUNNING, .stats = stats,
 				   .problem = problem };
+	bool limited = limits_hold(reader->limits);
 	int64_t begin = clock_ms();
 	int ret;
 
@@ -365,6 +372,6 @@ int reader_epoch(struct reader *reader, struct pass_stats *stats, struct problem
 	if (ret && ret != -ECANCELED)
 		reader_restart(reader);
 	stats->ms = clock_ms() - begin;
-	stats->full_speed_ms = full_speed_ms(reader, stats);
+	stats->full_speed_ms = full_speed_ms(limited, stats);
 	return ret;
 }

@@ -26,6 +26,13 @@
 #include "store.h"
 #include "tasks.h"
 
+/* Whether epochs stream again what lies in thin segments (thin.h). */
+enum reader_cleans {
+	READER_KEEPS,
+	READER_CLEANS,
+	READER_CLEANS_FOR_CHECKPOINT,
+};
+
 struct reader {
 	struct store *store;
 	struct term term;
@@ -35,10 +42,12 @@ struct reader {
 	/* Asked between windows of a long pass; true: stop, the job is gone. */
 	bool (*stopped)(void *arg);
 	void *stopped_arg;
+	/* Of the pass at work. What the packer has been handed is soon done: its buffers are bounded. */
+	uint64_t pages_done;    /* handed to it */
+	uint64_t pages_left;    /* collected, or thin, and not handed to it yet */
 	struct capture *capture; /* of the job's files; NULL: none */
 	const struct limits *limits; /* while the job runs; NULL: none */
-	/* Whether epochs stream again what lies in thin segments (thin.h). */
-	enum { READER_KEEPS, READER_CLEANS, READER_CLEANS_FOR_CHECKPOINT } cleans;
+	enum reader_cleans cleans;
 };
 
 struct pass_stats {

@@ -106,4 +106,22 @@ bool store_is_dirty(struct store *store);
  */
 int store_retire(struct store *store, const struct term *own, struct problem *problem);
 
+/*
+ * The job has ended and its checkpoints are kept for a while, where no run finds them: as a term of no
+ * node and without a base.  Without that term object, the newest, they can be restored again.  -ESTALE
+ * as above.
+ */
+int store_put_away(struct store *store, const struct term *own, uint64_t keep_s,
+		   struct problem *problem);
+/* Whether the term is one of those, and how long after its beginning the checkpoints are kept. */
+bool term_ended(const struct term *term, uint64_t *keep_s);
+/* How long nothing was written, by the server's clock. -ENODATA: there is nothing. */
+int store_idle_ms(struct store *store, int64_t *idle_ms, struct problem *problem);
+/*
+ * Removes what nobody will restore any more, unless somebody just does, or has written anything within
+ * idle_ms: -EBUSY.  It takes the job's next term first, as an owner would, so that no restore begins
+ * meanwhile; one that has begun has renewed the lease of the term that it starts from.
+ */
+int store_give_up(struct store *store, const char *node, int64_t idle_ms, struct problem *problem);
+
 #endif

@@ -96,6 +96,11 @@ int store_check_term(struct store *store, uint64_t own, struct problem *problem)
  */
 int store_chain(struct store *store, const struct object_list *list, struct object_list *chain,
 		struct problem *problem);
+/* The server's clock, as the time of an object that is made now. */
+int store_server_time(struct store *store, uint64_t term, int64_t *now_ns, struct problem *problem);
+/* As store_read_term(), of a term that need not be the newest; whether it was released is not said. */
+int store_read_older_term(struct store *store, uint64_t number, struct term *term,
+			  struct problem *problem);
 /* 0 too when it did not exist. */
 int store_remove(struct store *store, const struct object_id *id, struct problem *problem);
 int store_stat(struct store *store, const struct object_id *id, struct backend_stat *stat,

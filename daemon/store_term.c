@@ -96,8 +96,7 @@ static int term_read_any(struct store *store, uint64_t number, struct term *term
 	return err;
 }
 
-static int server_time(struct store *store, uint64_t term, int64_t *now_ns,
-		       struct problem *problem)
+int store_server_time(struct store *store, uint64_t term, int64_t *now_ns, struct problem *problem)
 {
 	char unfinished[OBJECT_NAME_MAX];
 	int err;
@@ -150,7 +149,7 @@ int store_read_term(struct store *store, struct term *term, struct problem *prob
 	newest = list_newest_term(&list);
 	if (!newest)
 		return 0;
-	err = server_time(store, newest, &now_ns, problem);
+	err = store_server_time(store, newest, &now_ns, problem);
 	if (!err)
 		err = term_read_any(store, newest, term, &modified_ns, problem);
 	if (err)
@@ -158,6 +157,23 @@ int store_read_term(struct store *store, struct term *term, struct problem *prob
 	term->age_ms = now_ns > modified_ns ? (now_ns - modified_ns) / 1000000 : 0;
 	term->released = term_released(store, &list, newest);
 	return 0;
+}
+
+int store_read_older_term(struct store *store, uint64_t number, struct term *term,
+			  struct problem *problem)
+{
+	identity_scope struct identity caller = { 0 };
+	int64_t modified_ns, now_ns;
+	int err = store_enter(store, &caller, problem);
+
+	*term = (struct term){ 0 };
+	if (!err)
+		err = store_server_time(store, number, &now_ns, problem);
+	if (!err)
+		err = term_read(store, number, term, &modified_ns, problem);
+	if (!err)
+		term->age_ms = now_ns > modified_ns ? (now_ns - modified_ns) / 1000000 : 0;
+	return err;
 }
 
 /* ---- taking and renewing ---- */

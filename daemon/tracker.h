@@ -15,6 +15,13 @@
 
 struct tracker;
 
+/* What /proc/PID/pagemap shows of pages that were written and not collected; see look.h. */
+enum tracker_look {
+	TRACKER_LOOK_NONE,
+	TRACKER_LOOK_SOFT_DIRTY,
+	TRACKER_LOOK_UNPROTECTED, /* not write-protected by userfaultfd */
+};
+
 /* One way to track. tracker_mechanisms[] lists all, the best first, and ends with NULL. */
 struct tracker_mechanism {
 	const char *name;        /* as in the class's "mechanism =" and in status */
@@ -28,6 +35,7 @@ struct tracker_mechanism {
 	int (*rearm)(struct tracker *tracker, struct problem *problem);
 	void (*close)(struct tracker *tracker);
 	bool collects_while_running;
+	enum tracker_look look;
 	bool tells_exec;         /* tracker_event_fd() works */
 	bool leaves_soft_dirty;  /* the bits that CRIU looks at tell nothing of what was collected */
 };

@@ -386,4 +386,5 @@ const struct tracker_mechanism tracker_procfs = {
 	.rearm = procfs_rearm,
 	.close = procfs_close,
 	.collects_while_running = false,
+	.look = TRACKER_LOOK_SOFT_DIRTY,
 };

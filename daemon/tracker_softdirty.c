@@ -146,5 +146,6 @@ const struct tracker_mechanism tracker_softdirty = {
 	.collect = softdirty_collect,
 	.close = softdirty_close,
 	.collects_while_running = true,
+	.look = TRACKER_LOOK_SOFT_DIRTY,
 	.tells_exec = true,
 };

@@ -286,4 +286,5 @@ const struct tracker_mechanism tracker_uffd = {
 	.collects_while_running = true,
 	.tells_exec = true,
 	.leaves_soft_dirty = true,
+	.look = TRACKER_LOOK_UNPROTECTED,
 };

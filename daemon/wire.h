@@ -10,6 +10,8 @@
  *   status      -> {"jobs": [...], ...}
  *   checkpoint  job -> {"checkpoint": stats} or {"error": text}; root or the job's user
  *   drain       seconds; root only: acts as an interruption notice
+ *   config      class? -> {"section", "keys": [...]}; see config.h
+ *   reload      root only: reads the configuration again -> {"waits_for_restart": keys}
  * Events of a run ("event"):
  *   note        text: to be shown to the user
  *   running     restored, stdout, stderr (bytes to skip), stdout_base, stderr_base, cut;

@@ -17,6 +17,8 @@ static const struct {
 	{ "verify", command_verify, "read all that jobs have in the stores, and say what is damaged" },
 	{ "export", command_export, "write a checkpoint as images that criu restores without ckpt" },
 	{ "key", command_key, "make or change the cluster's keys" },
+	{ "config", command_config, "show the values of a job class and where each comes from" },
+	{ "reload", command_reload, "read the configuration again" },
 	{ "doctor", command_doctor, "say whether this node can protect jobs, and what is missing" },
 };
 

@@ -15,6 +15,11 @@ int command_doctor(int argc, char **argv);
 int command_key(int argc, char **argv);
 int command_export(int argc, char **argv);
 int command_verify(int argc, char **argv);
+int command_config(int argc, char **argv);
+int command_reload(int argc, char **argv);
+
+/* For commands whose one option is --json: the index of the first argument, or -1. */
+int parse_json(int argc, char **argv, bool *json, const char *usage);
 
 /* Exit status for wrong usage, everywhere. */
 #define STATUS_USAGE 2

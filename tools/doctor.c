@@ -143,6 +143,21 @@ static void check_store(struct doctor *doctor, const struct class *class)
 	find(doctor, judge_store(class, text, sizeof(text)), what, text);
 }
 
+static void check_hooks(struct doctor *doctor, const struct class *class)
+{
+	char what[80];
+	struct problem problem;
+
+	for (size_t hook = 0; hook < HOOK_COUNT; hook++) {
+		const char *command = class_hook(class, (enum hook)hook, NULL);
+		int ret = command ? hook_check(command, &problem) : 0;
+
+		snprintf(what, sizeof(what), "%s of class %s", hook_name((enum hook)hook), class->name);
+		if (command)
+			find(doctor, ret ? FINDING_FAIL : FINDING_OK, what, ret ? problem.text : command);
+	}
+}
+
 static void check_key(struct doctor *doctor, const char *path)
 {
 	struct problem problem;
@@ -185,7 +200,9 @@ static void check_config(struct doctor *doctor, const char *path)
 	check_sealing(doctor);
 	check_criu(doctor, config->criu);
 	for (size_t i = 0; i < config->class_count; i++)
-		check_store(doctor, &config->classes[i]);
+		check_store(doctor, config->classes[i]);
+	for (size_t i = 0; i < config->class_count; i++)
+		check_hooks(doctor, config->classes[i]);
 	config_free(config);
 }
 

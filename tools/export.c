@@ -113,7 +113,7 @@ static void put_outputs(FILE *file, const struct request *request, const char *j
 {
 	char base[PATH_MAX / 2], path[PATH_MAX];
 
-	job_base_directory(request->config, base, sizeof(base));
+	job_base_directory(request->config->work_dir, base, sizeof(base));
 	snprintf(path, sizeof(path), "%s/%s/stdout", base, job);
 	put_call(file, "output", path);
 	snprintf(path, sizeof(path), "%s/%s/stderr", base, job);

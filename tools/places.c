@@ -85,7 +85,7 @@ static int find_in(struct places *places, const char *store, const char *user, c
 static bool seen_before(const struct config *config, size_t number)
 {
 	for (size_t i = 0; i < number; i++)
-		if (!strcmp(config->classes[i].store, config->classes[number].store))
+		if (!strcmp(config->classes[i]->store, config->classes[number]->store))
 			return true;
 	return false;
 }
@@ -106,7 +106,7 @@ int places_find(struct places *places, const struct config *config, const char *
 
 	*places = (struct places){ 0 };
 	for (size_t i = 0; i < config->class_count && ret == 0; i++) {
-		const struct class *class = &config->classes[i];
+		const struct class *class = config->classes[i];
 
 		if (store ? strcmp(store, class->store) : seen_before(config, i))
 			continue;

@@ -55,6 +55,8 @@ static void print_status(const json_t *answer)
 {
 	const json_t *jobs = json_object_get(answer, "jobs");
 	const json_t *notice = json_object_get(answer, "notice");
+	const json_t *config = json_object_get(answer, "config");
+	const char *refused = json_string_value(json_object_get(config, "refused"));
 	json_t *job;
 	size_t i;
 
@@ -63,6 +65,12 @@ static void print_status(const json_t *answer)
 	json_array_foreach(json_object_get(answer, "classes"), i, job)
 		printf(" %s", json_string_value(job));
 	putchar('\n');
+	if (refused)
+		printf("the last reload of the configuration was refused, the one before it holds: %s\n",
+		       refused);
+	if (*string(config, "waits_for_restart") && strcmp(string(config, "waits_for_restart"), "-"))
+		printf("new values that wait for a restart of ckptd: %s\n",
+		       string(config, "waits_for_restart"));
 	if (json_is_false(json_object_get(answer, "criu_tracks_memory")))
 		printf("%s\n", CRIU_SENDS_ALL);
 	if (json_is_object(notice))
@@ -78,8 +86,7 @@ static void print_status(const json_t *answer)
 		print_job(job);
 }
 
-/* The one option that these have; returns the index of the first argument, or -1. */
-static int parse_json(int argc, char **argv, bool *json, const char *usage)
+int parse_json(int argc, char **argv, bool *json, const char *usage)
 {
 	static const struct option options[] = {
 		{ "json", no_argument, NULL, 'J' },

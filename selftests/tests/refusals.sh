@@ -297,11 +297,11 @@ case_class_gone() {
 	ckptd_stop KILL
 	sed -i 's/^\[class test\]/[class other]/' $config
 	ckptd_start
-	await "the word" 60 grep "cannot take the job up yet, which runs on .*class test, which is not configured" err
-	progress 3
-	ckptctl status
-	ckptctl status | grep 'problem: .*class test, which is not configured'
-	test -e "/proc/$run"
+	logged "class test is not configured any more: the job goes on with the values that it had"
+	epoch
+	ckptctl checkpoint 1000-j
+	no_problem
+	run_fails 125 "no job class 'test'" --class test -- true
 	ckptd_stop
 	configure
 	ckptd_start

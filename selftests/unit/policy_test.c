@@ -4,199 +4,394 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define MINUTE_MS 60000ull
 #define HOUR_MS (60 * MINUTE_MS)
+#define GIB_PAGES 262144ull
 
-/* 1 GiB of job, 100 MiB/s of store, 30 s epochs that find 100 MiB: the reference of the tables. */
-static const struct policy_epoch steady[] = { { 30000, 25600 }, { 30000, 25600 }, { 30000, 25600 } };
-
+/* 4 GiB of job, 100 MiB/s of store, of which 100 MiB are written in 30 s: the reference of the tables. */
 static const struct policy_input reference = {
-	.epochs = steady,
-	.epoch_count = COUNT(steady),
-	.memory_pages = 262144,
-	.pages_per_s = 25600,
+	.curve = { { 1000, 5120, 5120, 5120 }, { 30000, 25600, 25600, 25600 } },
+	.points = 2,
+	.passes = { { 2560, 100 }, { 1048576, 40960 } },
+	.pass_count = 2,
+	.changed_percent = 100,
+	.memory_pages = 4 * GIB_PAGES,
+	.outstanding_pages = POLICY_NOT_LOOKED,
+	.since_ms = 0,
 	.fixed_ms = 2000,
-	.since_epoch_ms = 0,
 	.poll_ms = 5000,
 	.window_ms = 120000,
 	.margin_ms = 15000,
+	.reserve_percent = 100,
 };
+
+static void check(size_t i, uint64_t found, uint64_t expected)
+{
+	if (found != expected)
+		fail_msg("case %zu: %llu, expected %llu", i, (unsigned long long)found,
+			 (unsigned long long)expected);
+}
 
 static void written_pages(void **state)
 {
-	static const struct policy_epoch phases[] = { { 30000, 100 }, { 30000, 900 }, { 30000, 500 } };
-	static const struct policy_epoch rounds[] = { { 30000, 900 }, { 1000, 300 }, { 100, 50 } };
-	static const struct policy_epoch instant[] = { { 0, 7 } };
-	static const struct policy_epoch huge[] = { { 1, UINT64_MAX } };
+	static const struct point {
+		uint64_t age_ms, pages;
+	} none[1], phases[] = { { 30000, 900 } }, rounds[] = { { 100, 50 }, { 1000, 300 }, { 30000, 900 } },
+		/* The short age was seen in a quiet phase only. */
+		quiet[] = { { 1000, 10 }, { 60000, 6000 } },
+		instant[] = { { 0, 7 } }, huge[] = { { 1, UINT64_MAX } };
 	static const struct {
-		const struct policy_epoch *epochs;
+		const struct point *points;
 		size_t count;
 		uint64_t time_ms, pages;
 	} cases[] = {
-		{ NULL, 0, 0, 262144 },          /* unknown is dirty */
-		{ NULL, 0, 1000, 262144 },
-		{ phases, 3, 30000, 900 },       /* the worst phase */
-		{ phases, 3, 15000, 900 },       /* not more than in the longer time */
-		{ phases, 3, 60000, 1800 },      /* at most twice in twice the time */
-		{ phases, 3, 0, 900 },
-		{ phases, 3, 30000000, 262144 }, /* not more than there is */
-		{ rounds, 3, 30000, 900 },       /* short rounds say nothing about long times */
+		{ none, 0, 0, 1048576 },         /* unknown is dirty */
+		{ none, 0, 1000, 1048576 },
+		{ phases, 1, 30000, 900 },
+		{ phases, 1, 15000, 900 },       /* not more than in the longer time */
+		{ phases, 1, 60000, 1800 },      /* at most twice in twice the time */
+		{ phases, 1, 0, 900 },
+		{ phases, 1, 90000000, 1048576 }, /* not more than there is */
+		{ rounds, 3, 30000, 900 },
 		{ rounds, 3, 1000, 300 },
 		{ rounds, 3, 2000, 600 },
+		{ rounds, 3, 20000, 900 },
 		{ rounds, 3, 90, 50 },
 		{ rounds, 3, 0, 50 },
 		{ rounds, 3, 300000, 9000 },
+		{ quiet, 2, 60000, 6000 },       /* what was seen was seen */
+		{ quiet, 2, 30000, 3000 },
+		{ quiet, 2, 1000, 100 },
 		{ instant, 1, 0, 7 },
 		{ instant, 1, 10, 70 },
-		{ huge, 1, UINT64_MAX, 262144 },
+		{ huge, 1, UINT64_MAX, 1048576 },
 	};
 	struct policy_input input = reference;
 	size_t i;
 
 	for (i = 0; i < COUNT(cases); i++) {
-		input.epochs = cases[i].epochs;
-		input.epoch_count = cases[i].count;
-		if (policy_written_pages(&input, cases[i].time_ms) != cases[i].pages)
-			fail_msg("case %zu: %llu", i,
-				 (unsigned long long)policy_written_pages(&input, cases[i].time_ms));
+		input.points = cases[i].count;
+		for (size_t j = 0; j < cases[i].count; j++) {
+			input.curve[j].age_ms = cases[i].points[j].age_ms;
+			input.curve[j].pages = cases[i].points[j].pages;
+		}
+		check(i, policy_written_pages(&input, cases[i].time_ms), cases[i].pages);
 	}
+}
+
+static void stream_ms(void **state)
+{
+	static const struct {
+		uint64_t pages;
+		unsigned int changed_percent;
+		struct policy_pass scan;
+		int64_t ms;
+	} cases[] = {
+		{ 0, 100, { 0, 0 }, 0 },
+		{ 2560, 100, { 0, 0 }, 100 },         /* by the small pass */
+		{ 5120, 100, { 0, 0 }, 200 },
+		{ 5122, 100, { 0, 0 }, 201 },         /* by the large one: 0.039 ms a page */
+		{ 1048576, 100, { 0, 0 }, 40960 },
+		{ 2097152, 100, { 0, 0 }, 81920 },
+		{ 1048576, 25, { 0, 0 }, 10240 },     /* a quarter is not what it was */
+		{ 1048576, 25, { 1000, 20 }, 20972 }, /* and the rest must be read */
+		{ 1048576, 100, { 1000, 20 }, 40960 },
+		{ UINT64_MAX, 100, { 0, 0 }, 720575940379279360 },
+		{ UINT64_MAX, 100, { 1, 3 }, POLICY_NEVER },
+	};
+	struct policy_input input = reference;
+	size_t i;
+
+	for (i = 0; i < COUNT(cases); i++) {
+		input.changed_percent = cases[i].changed_percent;
+		input.scan = cases[i].scan;
+		check(i, (uint64_t)policy_stream_ms(&input, cases[i].pages), (uint64_t)cases[i].ms);
+	}
+	input.pass_count = 0;
+	assert_int_equal(policy_stream_ms(&input, 1), POLICY_NEVER);
 }
 
 static void forecast_and_safety(void **state)
 {
 	static const struct {
-		uint64_t since_epoch_ms, pages_per_s, fixed_ms, memory_pages;
+		uint64_t outstanding, since_ms, left, others;
+		unsigned int reserve;
+		uint64_t fixed_ms;
 		int64_t forecast_ms;
 		enum policy_safety safety;
 	} cases[] = {
-		{ 0, 25600, 2000, 262144, 8000, POLICY_SAFE },        /* 5 s poll, 1 s stream, 2 s */
-		{ 25000, 25600, 2000, 262144, 8000, POLICY_SAFE },
-		{ 55000, 25600, 2000, 262144, 9000, POLICY_SAFE },
-		{ 0, 0, 2000, 262144, POLICY_NEVER, POLICY_UNKNOWN },
-		{ 0, 256, 2000, 262144, 107000, POLICY_UNSAFE },      /* 100 s to stream */
-		{ 0, 262, 2000, 262144, 104710, POLICY_SAFE },
-		{ 0, 25600, 99000, 262144, 105000, POLICY_SAFE },     /* just so */
-		{ 0, 25600, 99001, 262144, 105001, POLICY_UNSAFE },
-		{ 0, 25600, 2000, 0, 7000, POLICY_SAFE },
-		{ 0, 1, UINT64_MAX, UINT64_MAX, POLICY_NEVER, POLICY_UNSAFE },
+		/* 5 s poll, 1 s of pages, 2 s */
+		{ POLICY_NOT_LOOKED, 25000, 0, 0, 100, 2000, 8000, POLICY_SAFE },
+		{ POLICY_NOT_LOOKED, 55000, 0, 0, 100, 2000, 9000, POLICY_SAFE },
+		/* Looked: what is there, and what is written until the notice is seen. */
+		{ 0, 0, 0, 0, 100, 2000, 8000, POLICY_SAFE },
+		{ 10000, 30000, 0, 0, 100, 2000, 8167, POLICY_SAFE },
+		{ 102400, 30000, 0, 0, 100, 2000, 11167, POLICY_SAFE },
+		{ 102400, 30000, 25600, 0, 100, 2000, 12167, POLICY_SAFE },
+		{ 102400, 30000, 25600, 512000, 100, 2000, 32167, POLICY_SAFE },
+		/* More than all memory there is not. */
+		{ 1u << 30, 30000, 0, 0, 100, 2000, 47960, POLICY_SAFE },
+		/* Reserve: 40.96 s of streaming. */
+		{ 1u << 30, 30000, 0, 0, 239, 2000, 47960, POLICY_SAFE },
+		{ 1u << 30, 30000, 0, 0, 240, 2000, 47960, POLICY_TIGHT },
+		{ 0, 0, 0, 0, 100, 99000, 105000, POLICY_SAFE },     /* just so */
+		{ 0, 0, 0, 0, 100, 99001, 105001, POLICY_UNSAFE },
+		{ 0, 0, 0, 0, 100, UINT64_MAX, POLICY_NEVER, POLICY_UNSAFE },
+		{ 0, 0, UINT64_MAX, 0, 100, 0, POLICY_NEVER, POLICY_UNSAFE },
 	};
 	struct policy_input input = reference;
 	size_t i;
 
 	for (i = 0; i < COUNT(cases); i++) {
-		input.since_epoch_ms = cases[i].since_epoch_ms;
-		input.pages_per_s = cases[i].pages_per_s;
+		input.outstanding_pages = cases[i].outstanding;
+		input.since_ms = cases[i].since_ms;
+		input.left_pages = cases[i].left;
+		input.other_pages = cases[i].others;
+		input.reserve_percent = cases[i].reserve;
 		input.fixed_ms = cases[i].fixed_ms;
-		input.memory_pages = cases[i].memory_pages;
-		if (policy_forecast_ms(&input) != cases[i].forecast_ms ||
-		    policy_safety(&input) != cases[i].safety)
-			fail_msg("case %zu: %lld", i, (long long)policy_forecast_ms(&input));
+		if (cases[i].forecast_ms != POLICY_NEVER || cases[i].left == 0)
+			check(i, (uint64_t)policy_forecast_ms(&input), (uint64_t)cases[i].forecast_ms);
+		check(i, policy_safety(&input), cases[i].safety);
 	}
+	input = reference;
+	input.pass_count = 0;
+	assert_int_equal(policy_forecast_ms(&input), POLICY_NEVER);
+	assert_int_equal(policy_safety(&input), POLICY_UNKNOWN);
+	assert_string_equal(policy_safety_name(POLICY_TIGHT), "tight");
 }
 
-/* Without an epoch all memory is outstanding: a job larger than the window's worth is not safe yet. */
-static void first_epoch_decides(void **state)
+/* A margin that is not shorter than the window leaves nothing; it is no reason to fall over. */
+static void no_budget(void **state)
 {
 	struct policy_input input = reference;
 
-	input.epoch_count = 0;
-	assert_int_equal(policy_safety(&input), POLICY_SAFE);
-	input.memory_pages = 25600 * 99;
+	input.margin_ms = 200000;
 	assert_int_equal(policy_safety(&input), POLICY_UNSAFE);
-	input.epoch_count = COUNT(steady);
-	assert_int_equal(policy_safety(&input), POLICY_SAFE);
+	assert_true(policy_wait_ms(&input, POLICY_NEVER, 1000) > 0);
 }
 
-static void next_epoch(void **state)
+static void wait_at_intervals(void **state)
 {
 	static const struct {
-		uint64_t since_epoch_ms, pages_per_s, interval_ms, next_ms;
+		uint64_t since_ms, interval_ms, wait_ms;
 	} cases[] = {
-		{ 0, 25600, 30000, 30000 },
-		{ 10000, 25600, 30000, 20000 },
-		{ 30000, 25600, 30000, 0 },
-		{ 31000, 25600, 30000, 0 },
-		{ 0, 0, 30000, 30000 },           /* nothing measured: by the clock */
-		{ 0, 100, 30000, 1000 },          /* never safe: as often as allowed */
-		{ 400, 100, 30000, 600 },
-		/* 26.1 s for each 30 s of the job: 98 s are full after 112 s, less the poll's 5 s. */
-		{ 0, 980, 600000, 103125 },
+		/* All of the job's memory fits the window: by the clock, or as rarely as there is a measurement. */
+		{ 0, 30000, 10000 },
+		{ 25000, 30000, 5000 },
+		{ 30000, 30000, 0 },
+		{ 31000, 30000, 0 },
+		{ 31000, POLICY_NEVER, 10000 },
+		{ HOUR_MS - 1000, POLICY_NEVER, 1000 },
+		{ HOUR_MS, POLICY_NEVER, 0 },
+		{ 0, 500, 1000 },                /* never closer than a second */
+		{ UINT64_MAX, POLICY_NEVER, 0 }, /* nothing was ever streamed */
 	};
 	struct policy_input input = reference;
 	size_t i;
 
 	for (i = 0; i < COUNT(cases); i++) {
-		input.since_epoch_ms = cases[i].since_epoch_ms;
-		input.pages_per_s = cases[i].pages_per_s;
-		if (policy_next_epoch_ms(&input, cases[i].interval_ms, 1000) != cases[i].next_ms)
-			fail_msg("case %zu: %llu", i,
-				 (unsigned long long)policy_next_epoch_ms(&input, cases[i].interval_ms,
-									  1000));
+		input.since_ms = cases[i].since_ms;
+		input.outstanding_pages = 0;
+		check(i, policy_wait_ms(&input, cases[i].interval_ms, 1000), cases[i].wait_ms);
 	}
+	/* Nothing is known of the store: an epoch tells. */
+	input = reference;
+	input.pass_count = 0;
+	assert_int_equal(policy_wait_ms(&input, POLICY_NEVER, 1000), 30000);
+	assert_int_equal(policy_wait_ms(&input, 10000, 1000), 10000);
+	input.since_ms = 40000;
+	assert_int_equal(policy_wait_ms(&input, POLICY_NEVER, 1000), 0);
 }
 
-/* Whatever the input: a wait of that length keeps the job safe if anything does. */
-static void next_epoch_is_safe(void **state)
+/* 64 GiB of job at 100 MiB/s: 98 s of budget are 9800 MiB, less what is written during the epoch. */
+static struct policy_input large(void)
 {
-	struct policy_epoch epochs[4];
+	struct policy_input input = reference;
+
+	input.memory_pages = 64 * GIB_PAGES;
+	input.passes[1] = (struct policy_pass){ 64 * GIB_PAGES, 655360 };
+	input.points = 3;
+	input.curve[2] = (struct policy_point){ 600000, 512000, 512000, 512000 };
+	return input;
+}
+
+static void wait_while_safe(void **state)
+{
+	static const struct {
+		uint64_t outstanding_mib, wait_ms;
+	} cases[] = {
+		{ 0, 10000 }, { 5000, 10000 }, { 9300, 10000 }, { 9650, 10000 },
+		{ 9691, 2500 }, { 9696, 1000 }, { 9750, 0 }, { 12000, 0 }, { 60000, 0 },
+	};
+	struct policy_input input = large();
+	size_t i;
+
+	for (i = 0; i < COUNT(cases); i++) {
+		input.since_ms = 900000;
+		input.outstanding_pages = cases[i].outstanding_mib * 256;
+		check(i, policy_wait_ms(&input, POLICY_NEVER, 1000), cases[i].wait_ms);
+	}
+	/* Looks that are dear are made rarely, so an epoch begins earlier. */
+	input.outstanding_pages = 9300 * 256;
+	assert_int_equal(policy_wait_ms(&input, POLICY_NEVER, 20000), 20000);
+	input.outstanding_pages = 9691 * 256;
+	assert_int_equal(policy_wait_ms(&input, POLICY_NEVER, 20000), 0);
+	/* Twice the reserve: half as much. */
+	input.reserve_percent = 200;
+	input.outstanding_pages = 4400 * 256;
+	assert_int_equal(policy_wait_ms(&input, POLICY_NEVER, 1000), 10000);
+	input.outstanding_pages = 4900 * 256;
+	assert_int_equal(policy_wait_ms(&input, POLICY_NEVER, 1000), 0);
+}
+
+/* Limits make an epoch take longer, in which the job writes more: it begins earlier. */
+static void wait_with_limits(void **state)
+{
+	struct policy_input input = large();
+
+	input.since_ms = 900000;
+	input.curve[1] = (struct policy_point){ 30000, 256000, 256000, 256000 };
+	input.outstanding_pages = 9300 * 256;
+	assert_int_equal(policy_wait_ms(&input, POLICY_NEVER, 1000), 10000);
+	input.held_percent = 800;
+	assert_int_equal(policy_wait_ms(&input, POLICY_NEVER, 1000), 0);
+	/* The forecast is the same: after a notice there are none. */
+	assert_int_equal(policy_safety(&input), POLICY_SAFE);
+}
+
+/* All of a hot set is written again while it is streamed: an epoch is for nothing. */
+static void no_epoch_for_nothing(void **state)
+{
+	struct policy_input input = large();
+	uint64_t hot = 20000 * 256;
+
+	input.points = 2;
+	input.curve[0] = (struct policy_point){ 200000, hot, hot, hot };
+	input.curve[1] = (struct policy_point){ 3600000, hot, hot, hot };
+	input.since_ms = 600000;
+	input.outstanding_pages = hot;
+	assert_int_equal(policy_safety(&input), POLICY_UNSAFE);
+	assert_true(policy_wait_ms(&input, POLICY_NEVER, 1000) > 0);
+	/* But it is when as much again can be taken away. */
+	input.outstanding_pages = 2 * hot;
+	assert_int_equal(policy_wait_ms(&input, POLICY_NEVER, 1000), 0);
+	/* What only happened at best is tried for now and then: an epoch of 200 s in 600 s. */
+	input.curve[0].least_pages = hot / 10;
+	input.outstanding_pages = hot;
+	assert_int_equal(policy_wait_ms(&input, POLICY_NEVER, 1000), 1000);
+	input.since_ms = 610000;
+	assert_int_equal(policy_wait_ms(&input, POLICY_NEVER, 1000), 0);
+}
+
+/* Whatever the input: an answer, and no closer to the last epoch than a second. */
+static void wait_of_anything(void **state)
+{
 	struct policy_input input = reference;
 	int round, i;
 
 	srand(1);
-	input.epochs = epochs;
 	for (round = 0; round < 20000; round++) {
-		uint64_t next_ms;
+		uint64_t interval_ms = rand() % 2 ? POLICY_NEVER : (uint64_t)(rand() % 60000), wait_ms;
 
-		input.epoch_count = rand() % 5;
+		input.points = rand() % 5;
 		for (i = 0; i < 4; i++)
-			epochs[i] = (struct policy_epoch){ rand() % 60000, rand() % 300000 };
-		input.pages_per_s = rand() % 30000 + 1;
-		input.since_epoch_ms = 0;
-		next_ms = policy_next_epoch_ms(&input, 60000, 1000);
-		assert_true(next_ms >= 1000 && next_ms <= 60000);
-		input.since_epoch_ms = next_ms;
-		assert_true(next_ms == 1000 || policy_safety(&input) == POLICY_SAFE);
+			input.curve[i] = (struct policy_point){ rand() % 60000, rand() % 300000,
+								rand() % 300000, rand() % 300000 };
+		input.pass_count = rand() % 3;
+		for (i = 0; i < 2; i++)
+			input.passes[i] = (struct policy_pass){ rand() % 30000, rand() % 3000 };
+		input.memory_pages = rand() % 2 ? (uint64_t)rand() : UINT64_MAX;
+		input.outstanding_pages = rand() % 3 ? (uint64_t)rand() : POLICY_NOT_LOOKED;
+		input.since_ms = rand() % 3 ? (uint64_t)(rand() % 100000) : UINT64_MAX;
+		input.fixed_ms = rand() % 200000;
+		input.reserve_percent = rand() % 1000;
+		wait_ms = policy_wait_ms(&input, interval_ms, 1 + rand() % 5000);
+		assert_true(wait_ms <= HOUR_MS);
+		if (input.pass_count && input.since_ms < 1000 && interval_ms > 1000)
+			assert_true(input.since_ms + wait_ms >= 1000);
+		policy_round_helps(&input, rand());
+		policy_must_freeze(&input, rand(), 1000);
 	}
 }
 
-static void precopy(void **state)
+static void rounds(void **state)
 {
-	static const struct policy_epoch curve[] = { { 30000, 250000 }, { 8000, 25600 }, { 1000, 2560 } };
+	static const struct policy_point curve[] = {
+		{ 1000, 20000, 20000, 20000 }, { 8000, 80000, 80000, 80000 }, { 30000, 250000, 250000, 250000 },
+	};
 	static const struct {
-		uint64_t previous_pages, this_pages, this_ms;
+		uint64_t outstanding, left_pages;
 		int64_t left_ms;
-		bool again;
+		bool helps;
 	} cases[] = {
-		{ 0, 250000, 9766, 100000, true },      /* the next round: 31250 pages, 1.3 s */
-		{ 0, 250000, 9766, INT64_MAX, true },
-		{ 0, 250000, 9766, 4000, false },       /* 2 * 1.3 + 2 > 4 */
-		{ 0, 250000, 9766, 5000, true },
-		{ 0, 250000, 9766, -1, false },
-		{ 250000, 25600, 1000, 100000, true },  /* 2560 pages: 100 ms */
-		{ 25600, 2560, 100, 100000, false },    /* no longer worth it */
-		{ 25600, 20000, 1000, 100000, false },  /* shrinks too little */
-		{ 25600, 19200, 1000, 100000, true },
-		{ 25600, 30000, 1200, 100000, false },  /* grows */
-		{ 0, 0, 0, 100000, false },
+		{ 250000, 0, 100000, true },     /* 9.8 s; the frozen pass then has 97660 pages, 3.8 s */
+		{ 250000, 0, INT64_MAX, true },
+		{ 250000, 0, 15000, false },     /* 9.8 + 3.8 + 2 > 15 */
+		{ 250000, 0, 16000, true },
+		{ 250000, 0, -1, false },
+		{ 200000, 50000, 16000, true },
+		{ 2000, 0, 100000, false },      /* 78 ms: not worth it */
+		{ 2700, 0, 100000, false },      /* all of it is written again */
+		{ 0, 0, 100000, false },
 	};
 	struct policy_input input = reference;
 	size_t i;
 
-	input.epochs = curve;
-	input.epoch_count = COUNT(curve);
-	for (i = 0; i < COUNT(cases); i++)
-		if (policy_precopy_again(&input, cases[i].previous_pages, cases[i].this_pages,
-					 cases[i].this_ms, cases[i].left_ms) != cases[i].again)
-			fail_msg("case %zu", i);
-	input.pages_per_s = 0;
-	assert_false(policy_precopy_again(&input, 0, 1000, 1000, INT64_MAX));
-	/* A job that writes faster than the store takes: one round, then freeze. */
-	input.pages_per_s = 2560;
-	assert_false(policy_precopy_again(&input, 0, 250000, 97656, INT64_MAX));
+	memcpy(input.curve, curve, sizeof(curve));
+	input.points = COUNT(curve);
+	input.since_ms = 30000;
+	for (i = 0; i < COUNT(cases); i++) {
+		input.outstanding_pages = cases[i].outstanding;
+		input.left_pages = cases[i].left_pages;
+		check(i, policy_round_helps(&input, cases[i].left_ms), cases[i].helps);
+	}
+	input.outstanding_pages = 250000;
+	input.left_pages = 0;
+	/* With a reserve it must fit as many times. */
+	input.reserve_percent = 200;
+	assert_false(policy_round_helps(&input, 29000));
+	assert_true(policy_round_helps(&input, 30000));
+	input.pass_count = 0;
+	assert_false(policy_round_helps(&input, INT64_MAX));
+}
+
+static void freeze_in_time(void **state)
+{
+	static const struct {
+		uint64_t outstanding, left_pages;
+		unsigned int reserve;
+		int64_t left_ms;
+		bool freeze;
+	} cases[] = {
+		/* 10 s are left to stream, 1 s is written since, 2 s CRIU, 1 s until the next tick. */
+		{ 25600, 256000, 100, 100000, false },
+		{ 25600, 256000, 100, 14500, false },
+		{ 25600, 256000, 100, 13900, true },
+		{ 25600, 256000, 200, 25500, false },
+		{ 25600, 256000, 200, 24900, true },
+		{ 25600, 256000, 100, -1, true },
+		{ 0, 0, 100, 4000, false },
+		{ 0, 0, 100, 3000, true },
+	};
+	struct policy_input input = reference;
+	size_t i;
+
+	input.since_ms = 30000;
+	input.curve[1] = (struct policy_point){ 60000, 25600, 25600, 25600 };
+	input.curve[0] = (struct policy_point){ 1000, 5120, 5120, 5120 };
+	for (i = 0; i < COUNT(cases); i++) {
+		input.outstanding_pages = cases[i].outstanding;
+		input.left_pages = cases[i].left_pages;
+		input.reserve_percent = cases[i].reserve;
+		check(i, policy_must_freeze(&input, cases[i].left_ms, 1000), cases[i].freeze);
+	}
+	input.pass_count = 0;
+	assert_true(policy_must_freeze(&input, 100000, 1000));
 }
 
 /* Daly's figures 3 to 5: a checkpoint of 5 minutes. */
@@ -210,13 +405,26 @@ static void daly(void **state)
 	assert_int_equal(policy_daly_ms(5, 0), 0);
 }
 
+static void checkpoint_interval(void **state)
+{
+	/* 1 s each day: sqrt(2 * 86400) = 416 s */
+	assert_in_range(policy_checkpoint_ms(1000, 0, 24 * HOUR_MS), 410000, 420000);
+	/* 10 s of streaming cost as much as 1 s of standing still. */
+	assert_int_equal(policy_checkpoint_ms(0, 10000, 24 * HOUR_MS),
+			 policy_checkpoint_ms(1000, 0, 24 * HOUR_MS));
+	assert_int_equal(policy_checkpoint_ms(0, 0, 24 * HOUR_MS), 30000);
+	assert_int_equal(policy_checkpoint_ms(UINT64_MAX, UINT64_MAX, 100 * 24 * HOUR_MS), 24 * HOUR_MS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(written_pages),       cmocka_unit_test(forecast_and_safety),
-		cmocka_unit_test(first_epoch_decides), cmocka_unit_test(next_epoch),
-		cmocka_unit_test(next_epoch_is_safe),  cmocka_unit_test(precopy),
-		cmocka_unit_test(daly),
+		cmocka_unit_test(written_pages),     cmocka_unit_test(stream_ms),
+		cmocka_unit_test(forecast_and_safety), cmocka_unit_test(no_budget),
+		cmocka_unit_test(wait_at_intervals), cmocka_unit_test(wait_while_safe),
+		cmocka_unit_test(wait_with_limits), cmocka_unit_test(no_epoch_for_nothing), cmocka_unit_test(wait_of_anything),
+		cmocka_unit_test(rounds),	     cmocka_unit_test(freeze_in_time),
+		cmocka_unit_test(daly),		     cmocka_unit_test(checkpoint_interval),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

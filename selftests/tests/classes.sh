@@ -1,0 +1,198 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# DESCRIPTION: job classes: reload under a running job, hooks, alert, signals, and what is kept of ended jobs
+# KERNELS: criu
+# RUN: guest
+# Usage: classes.sh [CASE]…	(all)
+set -eu
+. "${0%/*}/lib.sh"
+
+parts=/etc/ckpt/conf.d
+hooks=/usr/local/lib/ckpt-hooks
+told=/var/told		# not sticky: the kernel forbids to add to others' files in /tmp
+
+# A small job: what takes time here is CRIU.
+job_start() {
+	# shellcheck disable=SC2016 # for the job's shell
+	run_start --job loop -- sh -c '
+		trap "echo usr1 >>got" USR1
+		trap "echo term >>got; exit 3" TERM
+		i=0
+		while [ ! -e stop ]; do i=$((i + 1)); echo "step $i"; sleep 0.05; done
+		echo ok loop'
+}
+
+part() { # LINE…: what conf.d says now
+	mkdir -p $parts
+	printf '%s\n' "$@" >$parts/50-site.conf
+}
+
+fails() { ! "$@"; }
+
+value() { ckptctl config test | awk -v key="$1" '$1 == key { print $2 }'; }
+
+one_more() { # FIELD
+	before=$(field "$1")
+	await "one more of $1" 90 field_is_least "$1" $((${before:-0} + 1))
+}
+
+reload() {
+	configure
+	ckptd_start
+	job_start
+	await "an epoch" 60 field_is_least epochs 1
+
+	echo "== an error changes nothing, and is told with its place"
+	part "[class test]" "" "keep = none"
+	fails ckptctl reload 2>/tmp/refusal
+	grep -q "$parts/50-site.conf:3: keep = 'none' is not valid" /tmp/refusal
+	fails ckptd --check-config 2>/tmp/refusal
+	grep -q "$parts/50-site.conf:3: " /tmp/refusal
+	ckptctl status | grep -q "reload of the configuration was refused.*50-site.conf:3"
+	test "$(value keep)" = 2
+	one_more epochs
+
+	echo "== new values hold at once, a new store for new jobs"
+	part "[class test]" "keep = 3" "store = /tmp/elsewhere" "checkpoint_interval = 10s"
+	kill -HUP "$(cat /tmp/ckptd.pid)"
+	await "the reload" 60 logged "loop: goes on with its store"
+	fails grep -q refused <<-END
+		$(ckptctl status)
+	END
+	test "$(value keep)" = 3
+	test "$(value store)" = /tmp/elsewhere
+	ckptctl config --json test | grep -q "\"from\": \"$parts/50-site.conf:2\""
+	await "a checkpoint by the new interval" 90 field_is_least checkpoints 1
+	test -n "$(find "$store" -name 'manifest-*')"
+	test ! -e /tmp/elsewhere
+
+	echo "== a class that is gone, and a restart without it, leave its jobs alone"
+	rm -r $parts
+	sed -i 's/class test/class other/' "$config"
+	ckptctl reload
+	logged "class test is not configured any more"
+	one_more epochs
+	ckptd_restart
+	logged "the job goes on with the values that it had"
+	await "an epoch after the restart" 90 field_is_least epochs 1
+	touch stop
+	run_ends 0
+	check_output out
+	check_no_trace
+}
+
+hook_make() {
+	mkdir -p $hooks $told
+	chmod 777 $told
+	cat >$hooks/tell <<-'END'
+		#!/bin/sh
+		echo "$1 $(id -un) $2 final=$CKPT_FINAL old=$CKPT_OLD_NODE safety=$CKPT_SAFETY class=$CKPT_CLASS" >>/var/told/all
+		[ ! -e /var/told/no_license ] || { echo "no license left"; exit 1; }
+	END
+	chmod 755 $hooks/tell
+	touch $told/all
+	chmod 666 $told/all
+}
+
+heard() { grep -q "^$1" $told/all; }
+
+hooks() {
+	hook_make
+	# With no more than a second for it, no final checkpoint can be in time.
+	configure "pre_restore = root $hooks/tell" "post_restore = $hooks/tell" "on_committed = job $hooks/tell" \
+		"on_missed = root $hooks/tell" "on_forecast = $hooks/tell" "margin = 119s" \
+		"notice_signal = USR1" "notice_grace = 3s"
+	ckptd --check-config
+	ckptd_start
+	job_start
+	await "an epoch" 60 field_is_least epochs 1
+	await "the alert" 120 heard "on_forecast scientist 1000-loop final= old= safety=unsafe class=test"
+	grep -q "a notice now would find too much to save" err
+	ckptctl checkpoint loop
+	await "the hook after it" 60 heard "on_committed scientist 1000-loop final=0"
+	ckptctl drain
+	run_ends 75
+	heard "on_missed root 1000-loop"
+	heard "on_committed scientist 1000-loop final=1"
+	ckptd_restart
+
+	echo "== a hook that fails keeps a job from being restored, and nothing else"
+	touch $told/no_license
+	job_start
+	run_ends 125
+	grep -q "no license left" err
+	heard "pre_restore root 1000-loop"
+	fails heard post_restore
+	rm $told/no_license
+	job_start
+	await "the restore" 90 grep -q "goes on from checkpoint" err
+	await "the hook after it" 60 heard "post_restore scientist 1000-loop"
+	grep -q "^pre_restore.* old=guest" $told/all
+	progress 3
+	grep -q usr1 got
+
+	echo "== one that others can change is not run"
+	chmod 777 $hooks/tell
+	fails ckptd --check-config
+	rm -f $told/all
+	ckptctl checkpoint loop
+	await "the refusal" 60 logged "tell is not run, since others than root can change"
+	test ! -e $told/all
+
+	echo "== a job whose run is gone is ended gently"
+	kill -9 $run
+	await "the signal" 90 grep -q term got
+	await "its end" 60 no_jobs
+	test -n "$(find "$store" -name 'manifest-*')"
+}
+
+checkpoints() { find "$store" -name 'manifest-*'; }
+
+job_ends() {
+	progress 2
+	ckptctl checkpoint loop
+	touch stop
+	run_ends 0
+	await "ckptd to forget the job" 30 no_jobs
+	rm stop
+}
+
+retention() {
+	configure "keep_after_end = 1h"
+	ckptd_start
+	job_start
+	job_ends
+	test -n "$(checkpoints)"
+
+	echo "== by hand they are there again"
+	rm "$(find "$store" -name 'term-*' | sort | tail -n 1)"
+	job_start
+	await "the restore" 90 grep -q "goes on from checkpoint" err
+	job_ends
+
+	echo "== else the job begins anew, and when the time has come they are gone"
+	part "[daemon]" "clean_interval = 1s" "[class test]" "keep_after_end = 1s"
+	ckptctl reload
+	mv out out.before
+	job_start
+	job_ends
+	test "$(head -n 1 out)" = "step 1"
+	await "the cleaner" 60 fails test -e "$store/1000-loop"
+	logged "nobody needs its checkpoints any more"
+}
+
+looks() {
+	modprobe ckpt
+	"$tests/look"
+}
+
+clean_classes() {
+	rm -rf $parts $hooks $told
+}
+
+for case in ${*:-looks reload hooks retention}; do
+	clean_classes
+	try "$case" "$case"
+done
+clean_classes
+finish
