@@ -85,6 +85,13 @@ static void require_about(const char *name, uint64_t found, uint64_t expected)
 		fail("%s: %lu pages, expected %lu", name, found, expected);
 }
 
+/* procfs may report all of a table of which it cannot tell. */
+static void require_reported(const struct tracker_mechanism *mechanism, uint64_t found, uint64_t expected)
+{
+	if (mechanism->collects_while_running || found < expected)
+		require_about(mechanism->name, found, expected);
+}
+
 static void test(const struct tracker_mechanism *mechanism)
 {
 	struct job job;
@@ -105,7 +112,7 @@ static void test(const struct tracker_mechanism *mechanism)
 		job_write(&job, stride);
 		require_about(mechanism->name, look(&tasks), written);
 		require_about(mechanism->name, look(&tasks), written);
-		require_about(mechanism->name, collect(&task), written);
+		require_reported(mechanism, collect(&task), written);
 		require_about(mechanism->name, look(&tasks), 0);
 	}
 	kill(job.pid, SIGKILL);

@@ -108,7 +108,7 @@ hooks() {
 	await "an epoch" 60 field_is_least epochs 1
 	await "the alert" 120 heard "on_forecast scientist 1000-loop final= old= safety=unsafe class=test"
 	grep -q "a notice now would find too much to save" err
-	ckptctl checkpoint loop
+	ckptctl checkpoint 1000-loop
 	await "the hook after it" 60 heard "on_committed scientist 1000-loop final=0"
 	ckptctl drain
 	run_ends 75
@@ -135,7 +135,7 @@ hooks() {
 	chmod 777 $hooks/tell
 	fails ckptd --check-config
 	rm -f $told/all
-	ckptctl checkpoint loop
+	ckptctl checkpoint 1000-loop
 	await "the refusal" 60 logged "tell is not run, since others than root can change"
 	test ! -e $told/all
 
@@ -150,7 +150,7 @@ checkpoints() { find "$store" -name 'manifest-*'; }
 
 job_ends() {
 	progress 2
-	ckptctl checkpoint loop
+	ckptctl checkpoint 1000-loop
 	touch stop
 	run_ends 0
 	await "ckptd to forget the job" 30 no_jobs

@@ -40,7 +40,7 @@ round_trip() { # MODE
 	run_start --job job -- "$workload" "$1" --stop "$job_dir/stop" --arena-mib 8
 	await "two epochs" 90 field_is_least epochs 2
 	progress 3
-	ckptctl checkpoint job
+	ckptctl checkpoint 1000-job
 	progress 3
 	! ckptctl export job "$job_dir"
 	ckptctl export job /tmp/exported
