@@ -42,7 +42,7 @@ round_trip() { # MODE
 	progress 3
 	ckptctl checkpoint 1000-job
 	progress 3
-	! ckptctl export job "$job_dir"
+	fails ckptctl export job "$job_dir"
 	ckptctl export job /tmp/exported
 	ckptctl verify
 	job_dies

@@ -36,6 +36,9 @@ await() { # WHAT SECONDS COMMAND…
 	done
 }
 
+# With a mere `! COMMAND` set -e would not end the case.
+fails() { ! "$@"; }
+
 ended() { ! kill -0 "$1" 2>/dev/null; } # PID
 
 # The exit status of a child of this shell that must end in time.

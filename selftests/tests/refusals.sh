@@ -25,7 +25,7 @@ end() {
 epoch() { await "an epoch" 60 field_is_least epochs "${1:-1}"; }
 
 # A command that must fail, with this status and these words.
-fails() { # STATUS PATTERN COMMAND…
+fails_with() { # STATUS PATTERN COMMAND…
 	expected=$1 pattern=$2 found=0
 	shift 2
 	"$@" >/tmp/said 2>&1 </dev/null || found=$?
@@ -39,12 +39,12 @@ fails() { # STATUS PATTERN COMMAND…
 run_fails() { # STATUS PATTERN [OPTION…] COMMAND…
 	expected=$1 pattern=$2
 	shift 2
-	fails "$expected" "$pattern" as_scientist ckptctl run "$@"
+	fails_with "$expected" "$pattern" as_scientist ckptctl run "$@"
 }
 
-doctor_fails() { fails 1 "$1" ckptctl doctor; } # PATTERN
+doctor_fails() { fails_with 1 "$1" ckptctl doctor; } # PATTERN
 
-ckptd_fails() { fails 1 "$1" timeout 60 ckptd; } # PATTERN
+ckptd_fails() { fails_with 1 "$1" timeout 60 ckptd; } # PATTERN
 
 # --- before there is a job ---
 
@@ -108,21 +108,21 @@ case_run() {
 	run_fails 127 'cannot run ./nothing: No such file' --class test ./nothing
 	run_fails 126 'cannot run /etc/passwd: Permission denied' --class test /etc/passwd
 	run_fails 126 'cannot run /tmp: Permission denied' --class test /tmp
-	fails 125 'standard input is a pipe.*< /dev/null' sh -c "echo | setpriv --reuid scientist --clear-groups ckptctl run --class test cat"
-	fails 125 'standard input is a device.*< /dev/null' sh -c "setpriv --reuid scientist --clear-groups ckptctl run --class test cat </dev/zero"
-	fails 0 'standard input is a terminal.*reads /dev/null' script -qec "ckptctl run --class test cat" /dev/null
+	fails_with 125 'standard input is a pipe.*< /dev/null' sh -c "echo | setpriv --reuid scientist --clear-groups ckptctl run --class test cat"
+	fails_with 125 'standard input is a device.*< /dev/null' sh -c "setpriv --reuid scientist --clear-groups ckptctl run --class test cat </dev/zero"
+	fails_with 0 'standard input is a terminal.*reads /dev/null' script -qec "ckptctl run --class test cat" /dev/null
 	mkdir gone
 	chown scientist: gone
-	fails 125 'cannot tell the working directory' as_scientist sh -c 'cd gone; rmdir ../gone; exec ckptctl run --class test true'
+	fails_with 125 'cannot tell the working directory' as_scientist sh -c 'cd gone; rmdir ../gone; exec ckptctl run --class test true'
 	check_no_trace
-	fails 1 'another ckptd runs on this node' ckptd
+	fails_with 1 'another ckptd runs on this node' ckptd
 
 	start
 	epoch
 	run_fails 125 'the job 1000-j runs on this node already.*--job NAME' --class test --job j -- true
-	fails 125 'there is no such job of yours.*ckptctl status' ckptctl checkpoint nosuch
-	fails 125 'there is no such job of yours' setpriv --reuid other --clear-groups ckptctl checkpoint 1000-j
-	fails 125 'only root may drain' as_scientist ckptctl drain
+	fails_with 125 'there is no such job of yours.*ckptctl status' ckptctl checkpoint nosuch
+	fails_with 125 'there is no such job of yours' setpriv --reuid other --clear-groups ckptctl checkpoint 1000-j
+	fails_with 125 'only root may drain' as_scientist ckptctl drain
 	end
 }
 
@@ -196,14 +196,14 @@ case_store_fails() {
 	epoch
 	await "no write at work" 60 mount -o remount,ro,bind "$store"
 	said 'mounted read-only: mount it read-write'
-	fails 125 'mounted read-only' ckptctl checkpoint 1000-j
+	fails_with 125 'mounted read-only' ckptctl checkpoint 1000-j
 	progress 2
 	mount -o remount,rw,bind "$store"
 	recovers
 
 	umount -l "$store"
 	said 'the store is not mounted'
-	fails 125 'the store is not mounted' ckptctl checkpoint 1000-j
+	fails_with 125 'the store is not mounted' ckptctl checkpoint 1000-j
 	progress 2
 	mount --bind /tmp/disk "$store"
 	recovers
@@ -352,7 +352,7 @@ case_two_nodes() {
 	start
 	epoch
 	ckptctl checkpoint 1000-j
-	fails 125 'the job 1000-j runs on node guest; two of one job cannot run at a time.*--job NAME' b_run
+	fails_with 125 'the job 1000-j runs on node guest; two of one job cannot run at a time.*--job NAME' b_run
 
 	echo "- a has a long pause, b takes over, a comes back"
 	kill -STOP "$(cat /tmp/ckptd.pid)" "$run"

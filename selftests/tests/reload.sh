@@ -8,7 +8,6 @@ set -eu
 
 mechanism() { ckptctl status --json | sed -n 's/^ *"mechanism": "\(.*\)".*/\1/p' | head -n 1; }
 mechanism_is() { [ "$(mechanism)" = "$1" ]; }
-unload_fails() { ! rmmod ckpt 2>/dev/null; }
 unload() { rmmod ckpt; }
 
 begin() {
@@ -35,7 +34,7 @@ between_daemons() {
 	configure "mechanism = soft-dirty"
 	ckptd_start
 	begin
-	unload_fails
+	fails rmmod ckpt
 	ckptd_stop KILL
 	progress 2
 	await "the module to be free" 10 unload
@@ -44,7 +43,7 @@ between_daemons() {
 	ckptd_start
 	await "two epochs of the next ckptd" 60 field_is_least epochs 2
 	mechanism_is soft-dirty
-	unload_fails
+	fails rmmod ckpt
 	save_restore_end
 }
 
@@ -70,7 +69,7 @@ between_jobs() {
 	rm -rf "$job_dir"
 	begin
 	mechanism_is soft-dirty
-	unload_fails
+	fails rmmod ckpt
 	save_restore_end
 }
 

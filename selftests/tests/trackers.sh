@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# DESCRIPTION: each tracking mechanism of the daemon reports what was written, a new program after exec, and the end
+# DESCRIPTION: each tracking mechanism of the daemon reports what was written, a new program after exec, and the end; looks
 # KERNELS: all
 # RUN: guest
 set -eu
@@ -9,3 +9,4 @@ tests=$(dirname "$0")
 "$tests/trackers" without
 modprobe ckpt
 "$tests/trackers"
+"$tests/look"
