@@ -108,17 +108,40 @@ static void put_call(FILE *file, const char *function, const char *path)
 	fputc('\n', file);
 }
 
-static void put_outputs(FILE *file, const struct request *request, const char *job,
-			const json_t *meta)
+/* The files that the job's output goes to. */
+struct outputs {
+	char out[PATH_MAX], err[PATH_MAX];
+	bool merged;
+};
+
+static void outputs_find(struct outputs *outputs, const struct request *request, const char *job,
+			 const json_t *meta)
 {
-	char base[PATH_MAX / 2], path[PATH_MAX];
+	char base[PATH_MAX / 2];
 
 	job_base_directory(request->config->work_dir, base, sizeof(base));
-	snprintf(path, sizeof(path), "%s/%s/stdout", base, job);
-	put_call(file, "output", path);
-	snprintf(path, sizeof(path), "%s/%s/stderr", base, job);
-	if (!json_is_true(json_object_get(meta, "merged")))
-		put_call(file, "output", path);
+	snprintf(outputs->out, sizeof(outputs->out), "%s/%s/stdout", base, job);
+	snprintf(outputs->err, sizeof(outputs->err), "%s/%s/stderr", base, job);
+	outputs->merged = json_is_true(json_object_get(meta, "merged"));
+}
+
+static bool is_output(const struct outputs *outputs, const char *path)
+{
+	return !strcmp(path, outputs->out) || !strcmp(path, outputs->err);
+}
+
+static void put_file(FILE *file, const char *function, long long bytes, const char *path)
+{
+	fprintf(file, "%s %lld ", function, bytes);
+	put_quoted(file, path);
+	fputc('\n', file);
+}
+
+static void put_outputs(FILE *file, const struct outputs *outputs, const json_t *meta)
+{
+	put_file(file, "output", json_integer_value(json_object_get(meta, "stdout")), outputs->out);
+	if (!outputs->merged)
+		put_file(file, "output", json_integer_value(json_object_get(meta, "stderr")), outputs->err);
 }
 
 static bool in_list(const char *list, const char *path)
@@ -153,18 +176,19 @@ static int write_job(const struct request *request, const char *job, const char 
 		     struct problem *problem)
 {
 	FILE *file = create(request, "job.sh", 0600);
+	struct outputs outputs;
 
 	if (!file)
 		return finish(file, problem);
 	fprintf(file, "# Sourced by restore.sh: job %s, checkpoint %s\nuid=%lld gid=%lld\n", job, checkpoint,
 		(long long)json_integer_value(json_object_get(facts->meta, "uid")),
 		(long long)json_integer_value(json_object_get(facts->meta, "gid")));
-	put_outputs(file, request, job, facts->meta);
-	for (size_t i = 0; i < facts->files.count; i++) {
-		fprintf(file, "open_file %llu ", (unsigned long long)facts->files.list[i].size);
-		put_quoted(file, facts->files.list[i].path);
-		fputc('\n', file);
-	}
+	outputs_find(&outputs, request, job, facts->meta);
+	put_outputs(file, &outputs, facts->meta);
+	for (size_t i = 0; i < facts->files.count; i++)
+		if (!is_output(&outputs, facts->files.list[i].path))
+			put_file(file, "open_file", (long long)facts->files.list[i].size,
+				 facts->files.list[i].path);
 	put_directories(file, catalog, facts->meta);
 	return finish(file, problem);
 }

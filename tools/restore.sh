@@ -11,7 +11,8 @@
 #	  with the job's private directories
 #	- the files that the job had open for writing, under their paths (job.sh lists them); what was written behind the
 #	  checkpoint is cut off
-#	- the files that its output goes to; what it printed before the checkpoint is not in them
+#	- the files that its output goes to, as long as they were; what it printed before the checkpoint is not in them,
+#	  they begin with as many zero bytes
 # This script ends when the job does, and the job when this script is killed.
 set -eu
 dir=$(cd "$(dirname "$0")" && pwd)
@@ -20,11 +21,12 @@ complain() { echo "restore.sh: $*" >&2; exit 1; }
 
 # --- what job.sh consists of; each is called in turn with a step in $step ---
 
-output() { # PATH
+output() { # BYTES PATH
 	[ "$step" = check ] || return 0
-	mkdir -p "$(dirname "$1")"
-	[ -e "$1" ] || { : >"$1" && chown "$uid:$gid" "$1"; }
-	echo "restore.sh: the job's output goes on in $1" >&2
+	mkdir -p "$(dirname "$2")"
+	[ -e "$2" ] || install -m 600 -o "$uid" -g "$gid" /dev/null "$2"
+	truncate -s "$1" "$2"
+	echo "restore.sh: the job's output goes on in $2" >&2
 }
 
 open_file() { # BYTES PATH

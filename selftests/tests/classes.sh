@@ -96,9 +96,9 @@ heard() { grep -q "^$1" $told/all; }
 
 hooks() {
 	hook_make
-	# With no more than a second for it, no final checkpoint can be in time.
+	# With no more than a tenth of a second for it, no final checkpoint can be in time.
 	configure "pre_restore = root $hooks/tell" "post_restore = $hooks/tell" "on_committed = job $hooks/tell" \
-		"on_missed = root $hooks/tell" "on_forecast = $hooks/tell" "margin = 119s" \
+		"on_missed = root $hooks/tell" "on_forecast = $hooks/tell" "margin = 119900ms" \
 		"notice_signal = USR1" "notice_grace = 3s"
 	ckptd --check-config
 	ckptd_start

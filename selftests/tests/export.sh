@@ -3,6 +3,7 @@
 # DESCRIPTION: an exported checkpoint is restored by CRIU where nothing of ckpt is left, for each mechanism and compression
 # KERNELS: criu
 # RUN: guest --timeout 900
+# Usage: export.sh [MECHANISM]…	(all, with - as _)
 set -eu
 . "${0%/*}/lib.sh"
 
@@ -30,10 +31,13 @@ steps_follow() { [ -e $output ] && [ "$(steps $output)" -ge 5 ]; }
 
 # What it printed before the checkpoint, and what it prints since.
 join_output() {
-	first=$(sed -n 's/^step //p;1q' $output)
+	tr -d '\0' <$output >since
+	first=$(sed -n 's/^step //p;1q' since)
 	sed "/^step $first\$/,\$d" out >whole
-	cat $output >>whole
+	cat since >>whole
 }
+
+restore() { /tmp/exported/restore.sh || { tail -n 30 /tmp/exported/restore.log; return 1; }; }
 
 round_trip() { # MODE
 	ckptd_start
@@ -47,7 +51,7 @@ round_trip() { # MODE
 	ckptctl verify
 	job_dies
 	ckpt_goes
-	/tmp/exported/restore.sh &
+	restore &
 	restored=$!
 	await "steps of the restored job" 90 steps_follow
 	touch stop
@@ -56,7 +60,6 @@ round_trip() { # MODE
 	join_output
 	check_output whole
 	check_digest whole "$1" --arena-mib 8
-	rm -r /tmp/exported
 }
 
 works() { ckptctl doctor | grep -q "^ok .*mechanism $1 "; } # MECHANISM
@@ -83,8 +86,9 @@ hash() {
 	round_trip files
 }
 
-try soft-dirty soft_dirty
-try uffd-wp uffd_wp
-try procfs procfs
-try hash hash
+for mechanism in ${*:-soft_dirty uffd_wp procfs hash}; do
+	try "$mechanism" "$mechanism"
+	ckpt_comes
+	rm -rf /tmp/exported
+done
 finish
