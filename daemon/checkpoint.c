@@ -19,9 +19,14 @@
 #include "host.h"
 #include "log.h"
 #include "manifest.h"
+#include "proc.h"
 #include "thin.h"
 
 /* What one checkpoint holds while it is made. */
+/* How often a job is thawed again for a moment in which it is to start what it was about to. */
+#define MOST_FREEZES 20
+#define MOMENT_US 5000
+
 struct checkpoint {
 	struct reader *reader;
 	struct criu_job *criu;
@@ -124,11 +129,40 @@ static int check_frozen(struct checkpoint *checkpoint)
 			   "was saved, so nothing was committed", checkpoint->reader->cgroup);
 }
 
+/* A task that waits for its vfork()ed child to execute a program: criu cannot take hold of it. */
+static bool some_wait_for_exec(const char *cgroup)
+{
+	cleanup_free pid_t *pids = NULL;
+	size_t count;
+	bool some = false;
+
+	if (cgroup_pids(cgroup, &pids, &count, NULL))
+		return false;
+	for (size_t i = 0; i < count && !some; i++)
+		some = proc_state(pids[i]) == 'D';
+	return some;
+}
+
+/* Where no task is in the middle of starting a program, which takes a moment. */
+static int freeze(struct checkpoint *checkpoint)
+{
+	const char *cgroup = checkpoint->reader->cgroup;
+	int ret = cgroup_freeze(cgroup, FREEZE_TIMEOUT_MS, checkpoint->problem);
+
+	for (int i = 0; ret == 0 && i < MOST_FREEZES && some_wait_for_exec(cgroup); i++) {
+		ret = cgroup_thaw(cgroup, checkpoint->problem);
+		usleep(MOMENT_US);
+		if (ret == 0)
+			ret = cgroup_freeze(cgroup, FREEZE_TIMEOUT_MS, checkpoint->problem);
+	}
+	return ret;
+}
+
 /* From the freeze to the point from which the job may run on: all its state is in our hands. */
 static int take_all(struct checkpoint *checkpoint)
 {
 	struct pass_stats pass = { 0 };
-	int ret = cgroup_freeze(checkpoint->reader->cgroup, FREEZE_TIMEOUT_MS, checkpoint->problem);
+	int ret = freeze(checkpoint);
 
 	if (ret)
 		return ret;

@@ -29,7 +29,7 @@
 /* How long the end of a job is kept for its `run`. */
 #define KEEP_ENDED_US (600 * 1000000ull)
 /* How often after a notice it is asked whether the final checkpoints are late. */
-#define DEADLINE_US 1000000ull
+#define DEADLINE_US 200000ull
 
 struct client {
 	struct control *control;
@@ -418,7 +418,7 @@ static void serve_checkpoint(struct client *client, const json_t *request)
 
 static int reload(struct control *control, struct problem *problem);
 
-/* Each second after a notice. */
+/* Again and again after a notice. */
 static int on_deadline(sd_event_source *source, uint64_t usec, void *arg)
 {
 	struct control *control = arg;

@@ -458,12 +458,14 @@ static int put_attributes(struct putback *putback, struct catalog_entry *entry)
 	if (parent < 0)
 		return -errno;
 	snprintf(file, sizeof(file), "/proc/self/fd/%d/%s", parent, name);
-	/* What belongs to others was not made by the job. */
-	if (S_ISSOCK(entry->mode) || entry->uid != putback->options->uid)
+	/* What belongs to others was not made by the job; into a directory of root's it is copied all the same. */
+	if (S_ISSOCK(entry->mode) || (!putback->options->root && entry->uid != putback->options->uid))
 		return 0;
+	if (putback->options->root && fchownat(parent, name, entry->uid, entry->gid, AT_SYMLINK_NOFOLLOW))
+		return -errno;
 	if (S_ISREG(entry->mode) || S_ISDIR(entry->mode))
 		err = put_xattrs(entry, file);
-	if (!err)
+	if (!err && !putback->options->root)
 		err = put_group(putback, parent, name, entry);
 	if (!err && !S_ISLNK(entry->mode) && fchmodat(parent, name, entry->mode & 07777, 0))
 		err = -errno;

@@ -180,23 +180,35 @@ static struct class **classes_get(struct class *const *classes, size_t count)
 	return copy;
 }
 
-/* Waits an interval, less a random part, so that the nodes of a cluster do not look all at once. */
+/* An interval from now, less a random part, so that the nodes of a cluster do not look all at once. */
+static struct timespec next_time(const struct retain *retain)
+{
+	struct timespec next;
+	uint64_t ms;
+
+	clock_gettime(CLOCK_MONOTONIC, &next);
+	ms = retain->interval_ms - (uint64_t)next.tv_nsec % (retain->interval_ms / 4 + 1);
+	next.tv_sec += (time_t)(ms / 1000);
+	next.tv_nsec += (long)(ms % 1000) * 1000000;
+	if (next.tv_nsec >= 1000000000) {
+		next.tv_sec++;
+		next.tv_nsec -= 1000000000;
+	}
+	return next;
+}
+
+/* Under lock. An interval that has changed begins anew. false: it is to stop. */
 static bool wait_interval(struct retain *retain)
 {
-	struct timespec until;
-	uint64_t ms;
 	int ret = 0;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	ms = retain->interval_ms - (uint64_t)until.tv_nsec % (retain->interval_ms / 4 + 1);
-	until.tv_sec += (time_t)(ms / 1000);
-	until.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
+	while (!retain->stop && ret == 0) {
+		struct timespec next = next_time(retain);
+		unsigned int interval_ms = retain->interval_ms;
+
+		while (!retain->stop && ret == 0 && retain->interval_ms == interval_ms)
+			ret = pthread_cond_timedwait(&retain->changed, &retain->lock, &next);
 	}
-	while (!retain->stop && ret == 0)
-		ret = pthread_cond_timedwait(&retain->changed, &retain->lock, &until);
 	return !retain->stop;
 }
 
@@ -236,6 +248,7 @@ int retain_renew(struct retain *retain, const struct config *config)
 	retain->classes = classes;
 	retain->class_count = config->class_count;
 	retain->interval_ms = config->clean_interval_ms;
+	pthread_cond_broadcast(&retain->changed);
 	pthread_mutex_unlock(&retain->lock);
 	return 0;
 }

@@ -48,7 +48,7 @@ private() { # PATH
 		mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs "$1"
 		[ ! -d "$dir/files$1" ] || cp -a "$dir/files$1/." "$1"
 	elif [ -d "$dir/files$1" ]; then
-		mount --bind "$dir/files$1" "$1"
+		mount --no-canonicalize --bind "$dir/files$1" "$1"
 	fi
 }
 
@@ -64,10 +64,13 @@ command -v criu >/dev/null || complain "install criu"
 
 if [ "${1:-}" = --inside ]; then
 	shift
+	# Relative from here on: a private directory may hide the way here.
+	cd "$dir"
+	dir=.
 	run_step mount
 	status=0
 	criu restore --no-default-config -D "$dir" -o restore.log -v2 --manage-cgroups=ignore --file-locks "$@" || status=$?
-	[ "$status" = 0 ] || complain "criu failed: see $dir/restore.log"
+	[ "$status" = 0 ] || complain "criu failed: see restore.log beside this script"
 	exit 0
 fi
 

@@ -37,7 +37,7 @@ join_output() {
 	cat since >>whole
 }
 
-restore() { /tmp/exported/restore.sh || { tail -n 30 /tmp/exported/restore.log; return 1; }; }
+restore() { /tmp/exported/restore.sh ${files:-} || { tail -n 30 /tmp/exported/restore.log; return 1; }; }
 
 round_trip() { # MODE
 	ckptd_start
@@ -80,9 +80,10 @@ procfs() {
 	round_trip threads
 }
 
-# Captured files and a private directory, too.
+# Captured files and a private directory, too, in which the export itself lies.
 hash() {
 	configure "mechanism = hash" "compress = none" "capture = cwd" "private = /tmp, /dev/shm"
+	files=--files
 	round_trip files
 }
 
