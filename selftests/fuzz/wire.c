@@ -4,15 +4,25 @@
 
 #include "fuzz.h"
 
-static struct config config;
-static struct job_setup setup = { .config = &config };
-static struct control control = { .setup = &setup };
+static struct control control;
+static struct job_setup setup = { .shared = &control.shared };
 
+/* With the configuration that is delivered; run from the top of the tree. */
 static void begin(void)
 {
+	struct problem problem;
+
 	log_set_level(LOG_EMERG);
+	control.setup = &setup;
 	if (sd_event_default(&control.event) < 0)
 		abort();
+	if (config_load(&control.config, "packaging/ckptd.conf", &problem)) {
+		fprintf(stderr, "%s\n", problem.text);
+		abort();
+	}
+	/* What reads it again is to find none: the rest of ckptd is not here. */
+	free(control.config->path);
+	control.config->path = strdup("/nonexistent/ckptd.conf");
 }
 
 static void use_caller(struct client *client, const json_t *request)
@@ -75,5 +85,7 @@ void fuzz_seeds(void (*seed)(const char *name, const void *data, size_t length))
 	seed_text(seed, "status", "{\"op\": \"status\"}");
 	seed_text(seed, "signal", "{\"op\": \"signal\", \"number\": 15}");
 	seed_text(seed, "checkpoint", "{\"op\": \"checkpoint\", \"job\": \"name\"}");
+	seed_text(seed, "config", "{\"op\": \"config\", \"class\": \"default\"}");
+	seed_text(seed, "reload", "{\"op\": \"reload\"}");
 	seed_text(seed, "drain", "{\"op\": \"drain\", \"seconds\": 120}");
 }

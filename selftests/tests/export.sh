@@ -62,8 +62,6 @@ round_trip() { # MODE
 	check_digest whole "$1" --arena-mib 8
 }
 
-works() { ckptctl doctor | grep -q "^ok .*mechanism $1 "; } # MECHANISM
-
 soft_dirty() {
 	configure "mechanism = soft-dirty" "compress = lz4"
 	round_trip shared
@@ -71,7 +69,7 @@ soft_dirty() {
 
 uffd_wp() {
 	configure "mechanism = uffd-wp" "compress = zstd:3" "seal = none"
-	works uffd-wp || return 0
+	mechanism_works uffd-wp || return 0
 	round_trip tree
 }
 

@@ -175,6 +175,28 @@ check_no_trace() {
 
 no_jobs() { ckptctl status --json | grep -q '"jobs": \[\]'; }
 
+# The job of tests that look at something beside it: started and seen by two epochs, and then saved, restored, ended.
+# It is the judge: whatever was lost meanwhile it finds in its memory.
+memory_job_start() {
+	run_start -- "$workload" memory --stop stop --arena-mib 8
+	await "two epochs" 60 field_is_least epochs 2
+}
+
+memory_job_finish() {
+	ckptctl drain
+	run_ends 75
+	ckptd_restart
+	run_start -- "$workload" memory --stop stop --arena-mib 8
+	await "the restore" 60 grep -q "goes on from checkpoint" err
+	progress 3
+	touch stop
+	run_ends 0
+	check_output out
+	check_digest out memory --arena-mib 8
+}
+
+mechanism_works() { ckptctl doctor | grep -q "^ok .*mechanism $1 "; } # MECHANISM
+
 # --- cases ---
 
 # What a case may have left: jobs, which outlive ckptd, and ckptd.

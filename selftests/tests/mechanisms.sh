@@ -6,27 +6,6 @@
 set -eu
 . "${0%/*}/lib.sh"
 
-job_start() { # [OPTION…]
-	run_start -- "$workload" memory --stop stop --arena-mib 8
-	await "two epochs" 60 field_is_least epochs 2
-}
-
-# Saved, restored, and right.
-job_finish() {
-	ckptctl drain
-	run_ends 75
-	ckptd_restart
-	run_start -- "$workload" memory --stop stop --arena-mib 8
-	await "the restore" 60 grep -q "goes on from checkpoint" err
-	progress 3
-	touch stop
-	run_ends 0
-	check_output out
-	check_digest out memory --arena-mib 8
-}
-
-works() { ckptctl doctor | grep -q "^ok .*mechanism $1 "; } # MECHANISM
-
 the_module_is_missing() {
 	rmmod ckpt
 	configure
@@ -36,12 +15,12 @@ the_module_is_missing() {
 	grep "^note .*mechanism uffd-wp .*modprobe ckpt" /tmp/doctor
 	grep "^ok .*mechanism procfs .*used for mechanism = auto" /tmp/doctor
 	grep "^ok .*mechanism hash " /tmp/doctor
-	job_start
+	memory_job_start
 	ckptctl status | grep "mechanism procfs, because soft-dirty: .*modprobe ckpt.*; uffd-wp: "
 	ckptctl status --json | grep '"frozen_ms": [0-9]'
 	logged "tracked by procfs, because soft-dirty"
 	logged "job frozen for [0-9]* ms"
-	job_finish
+	memory_job_finish
 	modprobe ckpt
 }
 
@@ -54,14 +33,14 @@ killed_while_frozen() {
 	progress 3
 	ckptd_start
 	await "an epoch" 60 field_is_least epochs 1
-	job_finish
+	memory_job_finish
 }
 
 # With ckptd its userfaultfd of the job goes.
 killed_with_userfaultfd() {
 	configure "mechanism = uffd-wp"
 	ckptd_start
-	job_start
+	memory_job_start
 	ckptd_stop KILL
 	progress 3
 	ckptd_start
@@ -71,7 +50,7 @@ killed_with_userfaultfd() {
 		echo "the job has a userfaultfd"
 		return 1
 	fi
-	job_finish
+	memory_job_finish
 }
 
 # The program that a job becomes is not left alone until the next epoch is due.
@@ -134,7 +113,7 @@ try "the module is missing" the_module_is_missing
 modprobe ckpt
 try "ckptd is killed while it has the job frozen" killed_while_frozen
 ckptd_start
-if works uffd-wp; then
+if mechanism_works uffd-wp; then
 	try "ckptd is killed with a userfaultfd of the job" killed_with_userfaultfd
 else
 	echo "skip uffd-wp: not on this kernel"

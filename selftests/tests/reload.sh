@@ -10,30 +10,11 @@ mechanism() { ckptctl status --json | sed -n 's/^ *"mechanism": "\(.*\)".*/\1/p'
 mechanism_is() { [ "$(mechanism)" = "$1" ]; }
 unload() { rmmod ckpt; }
 
-begin() {
-	run_start -- "$workload" memory --stop stop --arena-mib 8
-	await "two epochs" 60 field_is_least epochs 2
-}
-
-# The job is the judge: whatever was lost meanwhile it finds in its memory after a restore.
-save_restore_end() {
-	ckptctl drain
-	run_ends 75
-	ckptd_restart
-	run_start -- "$workload" memory --stop stop --arena-mib 8
-	await "the restore" 60 grep -q "goes on from checkpoint" err
-	progress 3
-	touch stop
-	run_ends 0
-	check_output out
-	check_digest out memory --arena-mib 8
-}
-
 # The trackers are gone with their daemon. The next one cannot know what was written meanwhile.
 between_daemons() {
 	configure "mechanism = soft-dirty"
 	ckptd_start
-	begin
+	memory_job_start
 	fails rmmod ckpt
 	ckptd_stop KILL
 	progress 2
@@ -44,7 +25,7 @@ between_daemons() {
 	await "two epochs of the next ckptd" 60 field_is_least epochs 2
 	mechanism_is soft-dirty
 	fails rmmod ckpt
-	save_restore_end
+	memory_job_finish
 }
 
 # Without jobs a daemon does not hold the module. A job that begins without it is tracked by other means, and the next one
@@ -52,14 +33,14 @@ between_daemons() {
 between_jobs() {
 	configure "mechanism = soft-dirty, procfs"
 	ckptd_start
-	begin
+	memory_job_start
 	mechanism_is soft-dirty
 	touch stop
 	run_ends 0
 	await "ckptd to forget the job" 30 no_jobs
 	await "the module to be free" 10 unload
 	rm -rf "$job_dir"
-	begin
+	memory_job_start
 	mechanism_is procfs
 	touch stop
 	run_ends 0
@@ -67,23 +48,23 @@ between_jobs() {
 	await "ckptd to forget the job" 30 no_jobs
 	modprobe ckpt
 	rm -rf "$job_dir"
-	begin
+	memory_job_start
 	mechanism_is soft-dirty
 	fails rmmod ckpt
-	save_restore_end
+	memory_job_finish
 }
 
 # A daemon that finds no module for a job that it takes up tracks it by other means.
 missing_at_restart() {
 	configure "mechanism = soft-dirty, procfs"
 	ckptd_start
-	begin
+	memory_job_start
 	ckptd_stop
 	await "the module to be free" 10 unload
 	ckptd_start
 	await "two epochs of the next ckptd" 60 field_is_least epochs 2
 	mechanism_is procfs
-	save_restore_end
+	memory_job_finish
 	modprobe ckpt
 }
 

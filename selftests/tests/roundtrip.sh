@@ -61,17 +61,13 @@ pipeline_trip() {
 		echo ok pipeline'
 }
 
-mechanism_works() {
-	ckptctl doctor | grep -q "^ok .*mechanism $mechanism "
-}
-
 # Each mechanism once, and CRIU on a kernel that has no soft-dirty bits.
 for kind in ${*:-memory threads tree shared files matrix pipeline tree,uffd-wp threads,procfs memory,hash memory,uffd-wp,no_soft_dirty}; do
 	mechanism=$(echo "$kind," | cut -d, -f2)
 	faults=$(echo "$kind,," | cut -d, -f3)
 	faults=${faults:+CKPT_FAULT=criu.$faults}
 	mode=${kind%%,*}
-	if [ -n "$mechanism" ] && ! mechanism_works; then
+	if [ -n "$mechanism" ] && ! mechanism_works "$mechanism"; then
 		echo "skip $kind: the mechanism does not work on this kernel"
 		continue
 	fi
