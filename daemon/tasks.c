@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+#include <linux/kcmp.h>
 
 #include "cgroup.h"
 #include "cleanup.h"
@@ -23,18 +25,41 @@ static void task_end(struct task *task)
 	task->pidfd = -1;
 }
 
-static void task_track(struct task *task, const struct tracker_mechanism *mechanism)
+/* It has no memory of its own: a vfork()ed child before it executes a program. */
+static bool is_tracked_as_another(const struct tasks *tasks, const struct task *task)
+{
+	for (size_t i = 0; i < tasks->count; i++)
+		if (tasks->list[i].tracker && tasks->list[i].pid != task->pid &&
+		    syscall(SYS_kcmp, task->pid, tasks->list[i].pid, KCMP_VM, 0, 0) == 0)
+			return true;
+	return false;
+}
+
+static int tracker_try(const struct tasks *tasks, struct task *task, struct problem *problem)
+{
+	int ret = tracker_open(&task->tracker, tasks->mechanism, task->pidfd, task->pid, problem);
+
+	if (ret)
+		task->tracker = NULL;
+	return ret;
+}
+
+static void task_track(const struct tasks *tasks, struct task *task)
 {
 	struct problem problem;
-	int ret = tracker_open(&task->tracker, mechanism, task->pidfd, task->pid, &problem);
+	int ret = tracker_try(tasks, task, &problem);
 
-	if (ret == 0)
+	if (ret == -EBUSY) {
+		if (is_tracked_as_another(tasks, task))
+			return;
+		/* It may have got its own in this moment. */
+		ret = tracker_try(tasks, task, &problem);
+	}
+	if (ret == 0 || ret == -ESRCH || task->told_untracked)
 		return;
-	task->tracker = NULL;
-	if (ret != -ESRCH && !task->told_untracked)
-		log_warn("process %d cannot be tracked, all its pages are read at each checkpoint: %s",
-			 task->pid, problem.text);
-	task->told_untracked |= ret != -ESRCH;
+	log_warn("process %d cannot be tracked, all its pages are read at each checkpoint: %s", task->pid,
+		 problem.text);
+	task->told_untracked = true;
 }
 
 static int tasks_add(struct tasks *tasks, pid_t pid, struct pagemap *map, struct problem *problem)
@@ -60,7 +85,7 @@ static int tasks_add(struct tasks *tasks, pid_t pid, struct pagemap *map, struct
 	}
 	if (map)
 		pagemap_forget_space(map, SPACE_TASK, (uint64_t)task.inner_pid);
-	task_track(&task, tasks->mechanism);
+	task_track(tasks, &task);
 	tasks->list[tasks->count++] = task;
 	return 0;
 }
@@ -117,7 +142,7 @@ static int update(struct tasks *tasks, const char *cgroup, struct pagemap *map,
 	/* One that shared its memory with another (vfork) may have its own now. */
 	for (size_t i = 0; i < tasks->count; i++)
 		if (!tasks->list[i].tracker)
-			task_track(&tasks->list[i], tasks->mechanism);
+			task_track(tasks, &tasks->list[i]);
 	for (size_t i = 0; i < count && ret == 0; i++)
 		if (!tasks_find(tasks, pids[i]))
 			ret = tasks_add(tasks, pids[i], map, problem);
@@ -151,7 +176,7 @@ void tasks_restart_tracking(struct tasks *tasks)
 		if (task->tracker)
 			tracker_close(task->tracker);
 		task->tracker = NULL;
-		task_track(task, tasks->mechanism);
+		task_track(tasks, task);
 	}
 }
 

@@ -416,6 +416,24 @@ static void memory_step(uint32_t step)
 	arena_step(&areas[AREA_CHURN], step, 8);
 }
 
+/* As a program that starts others all the time: most of it, this process waits for its child to execute one. */
+static void vfork_step(uint32_t step)
+{
+	const struct timespec before_exec = { .tv_nsec = 20000000 };
+
+	memory_step(step);
+	for (int i = 0; i < 5; i++) {
+		pid_t pid = vfork();
+
+		if (pid == 0) {
+			nanosleep(&before_exec, NULL);
+			_exit(0);
+		}
+		if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+			fail("vfork: %s", strerror(errno));
+	}
+}
+
 static uint64_t memory_end(void)
 {
 	uint64_t digest = 0;
@@ -1040,6 +1058,7 @@ static const struct mode {
 	const char *meaning;
 } modes[] = {
 	{ "memory", memory_begin, memory_step, memory_end, "one process, all kinds of private memory" },
+	{ "vfork", memory_begin, vfork_step, memory_end, "the same, and starts other processes all the time" },
 	{ "threads", threads_begin, threads_step, threads_end_all, "four threads, an arena each" },
 	{ "tree", tree_begin, tree_step, tree_end, "three children, in a ring of pipes with their parent" },
 	{ "shared", shared_begin, shared_step, shared_end,

@@ -62,7 +62,7 @@ pipeline_trip() {
 }
 
 # Each mechanism once, and CRIU on a kernel that has no soft-dirty bits.
-for kind in ${*:-memory threads tree shared files matrix pipeline tree,uffd-wp threads,procfs memory,hash memory,uffd-wp,no_soft_dirty}; do
+for kind in ${*:-memory vfork threads tree shared files matrix pipeline tree,uffd-wp threads,procfs memory,hash memory,uffd-wp,no_soft_dirty}; do
 	mechanism=$(echo "$kind," | cut -d, -f2)
 	faults=$(echo "$kind,," | cut -d, -f3)
 	faults=${faults:+CKPT_FAULT=criu.$faults}
