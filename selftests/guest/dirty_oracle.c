@@ -386,9 +386,14 @@ static void job_end(void)
 static void collect(const struct tracker_mechanism *mechanism, struct tracker *tracker)
 {
 	struct problem problem;
+	int status;
 
-	if (oracle_collect(&oracle, mechanism, tracker, &problem))
-		fail("%s: %s", mechanism->name, problem.text);
+	if (!oracle_collect(&oracle, mechanism, tracker, &problem))
+		return;
+	if (waitpid(job, &status, WNOHANG) == job)
+		fail("%s, seed %u, collect %u: the job has ended with wait status %#x", mechanism->name, seed,
+		     oracle.collects, status);
+	fail("%s, seed %u, collect %u: %s", mechanism->name, seed, oracle.collects, problem.text);
 }
 
 static void compare(const struct tracker_mechanism *mechanism, struct tracker *tracker)
