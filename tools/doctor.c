@@ -177,8 +177,15 @@ static void check_key(struct doctor *doctor, const char *path)
 
 static void check_sealing(struct doctor *doctor)
 {
-	const char *gcm = gcm_describe();
+	struct problem problem;
+	const char *gcm;
 
+	/* The libraries look at the CPU here. */
+	if (seal_init(&problem)) {
+		find(doctor, FINDING_FAIL, "sealing", problem.text);
+		return;
+	}
+	gcm = gcm_describe();
 	find(doctor, gcm ? FINDING_OK : FINDING_NOTE, "sealing", gcm ? gcm :
 	     seal_preferred() == SEAL_AES_256_GCM ?
 	     "AES-256-GCM by libcrypto; libipsec-mb 1.0 or later, at build time, would need a quarter of the "

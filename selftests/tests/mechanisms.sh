@@ -15,6 +15,7 @@ the_module_is_missing() {
 	grep "^note .*mechanism uffd-wp .*modprobe ckpt" /tmp/doctor
 	grep "^ok .*mechanism procfs .*used for mechanism = auto" /tmp/doctor
 	grep "^ok .*mechanism hash " /tmp/doctor
+	if grep -qw aes /proc/cpuinfo; then grep "^ok .*sealing" /tmp/doctor; fi
 	memory_job_start
 	ckptctl status | grep "mechanism procfs, because soft-dirty: .*modprobe ckpt.*; uffd-wp: "
 	ckptctl status --json | grep '"frozen_ms": [0-9]'
