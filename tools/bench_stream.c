@@ -205,7 +205,7 @@ static int bench_storage(struct bench *bench, const struct source_process *sourc
 	for (unsigned int round = 0; round < bench->repeat && !err; round++)
 		err = storage_round(bench, source, &found);
 	if (err == -ENOENT)
-		say("fio is not there to compare with: apt-get install fio (or selftests/prepare bench)");
+		say("fio is what is compared with, and is not there: apt-get install fio");
 	if (!err)
 		storage_report(bench, &found);
 	series_free(&found.sealed);
