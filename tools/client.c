@@ -8,6 +8,7 @@
 
 #include "cleanup.h"
 #include "commands.h"
+#include "job.h"
 #include "wire.h"
 
 void say(const char *format, ...)
@@ -74,4 +75,19 @@ json_t *ask(const json_t *request)
 		return NULL;
 	}
 	return answer;
+}
+
+int ask_and_show(json_t *request, bool json, void (*show)(const json_t *answer))
+{
+	json_t *answer = ask(request);
+
+	json_decref(request);
+	if (!answer)
+		return JOB_STATUS_FAILED;
+	if (json)
+		print_json(answer);
+	else
+		show(answer);
+	json_decref(answer);
+	return 0;
 }

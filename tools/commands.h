@@ -26,6 +26,8 @@ int parse_json(int argc, char **argv, bool *json, const char *usage);
 
 /* Sends one request and waits for its answer; says on stderr what went wrong and returns NULL. */
 json_t *ask(const json_t *request);
+/* Takes the request over, prints the answer, and gives the command's exit status. */
+int ask_and_show(json_t *request, bool json, void (*show)(const json_t *answer));
 /* Prints a message for a person as "ckpt: …". */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The remedy when ckptd cannot be reached. */

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "commands.h"
-#include "job.h"
 
 static const char *string(const json_t *object, const char *key)
 {
@@ -31,24 +30,20 @@ int command_config(int argc, char **argv)
 		"restarted. 'ckptd --help-config' explains the keys.\n";
 	int first;
 	bool json = false;
-	json_t *request, *answer;
 
 	first = parse_json(argc, argv, &json, usage);
 	if (first < 0 || first + 1 < argc) {
 		fputs(first < 0 ? "" : usage, stderr);
 		return STATUS_USAGE;
 	}
-	request = json_pack("{s:s, s:s*}", "op", "config", "class", argv[first]);
-	answer = ask(request);
-	json_decref(request);
-	if (!answer)
-		return JOB_STATUS_FAILED;
-	if (json)
-		print_json(answer);
-	else
-		print_keys(answer);
-	json_decref(answer);
-	return 0;
+	return ask_and_show(json_pack("{s:s, s:s*}", "op", "config", "class", argv[first]), json, print_keys);
+}
+
+static void print_reloaded(const json_t *answer)
+{
+	if (*string(answer, "waits_for_restart"))
+		printf("read; these new values wait for a restart of ckptd: %s\n",
+		       string(answer, "waits_for_restart"));
 }
 
 int command_reload(int argc, char **argv)
@@ -57,23 +52,12 @@ int command_reload(int argc, char **argv)
 		"Usage: ckptctl reload [--json]\n"
 		"Lets ckptd read its configuration again. If that has an error, it is said and all stays as it\n"
 		"was. Jobs run on; 'ckptd --help-config' says which values they take up.\n";
-	json_t *request, *answer;
 	bool json = false;
+	int first = parse_json(argc, argv, &json, usage);
 
-	if (parse_json(argc, argv, &json, usage) != argc) {
-		fputs(usage, stderr);
+	if (first != argc) {
+		fputs(first < 0 ? "" : usage, stderr);
 		return STATUS_USAGE;
 	}
-	request = json_pack("{s:s}", "op", "reload");
-	answer = ask(request);
-	json_decref(request);
-	if (!answer)
-		return JOB_STATUS_FAILED;
-	if (json)
-		print_json(answer);
-	else if (*string(answer, "waits_for_restart"))
-		printf("read; these new values wait for a restart of ckptd: %s\n",
-		       string(answer, "waits_for_restart"));
-	json_decref(answer);
-	return 0;
+	return ask_and_show(json_pack("{s:s}", "op", "reload"), json, print_reloaded);
 }

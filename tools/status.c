@@ -113,21 +113,10 @@ int command_status(int argc, char **argv)
 	static const char usage[] = "Usage: ckptctl status [--json]\n"
 				    "Shows the jobs on this node: all for root, else one's own.\n";
 	bool json = false;
-	json_t *request, *answer;
 
 	if (parse_json(argc, argv, &json, usage) != argc)
 		return STATUS_USAGE;
-	request = json_pack("{s:s}", "op", "status");
-	answer = ask(request);
-	json_decref(request);
-	if (!answer)
-		return JOB_STATUS_FAILED;
-	if (json)
-		print_json(answer);
-	else
-		print_status(answer);
-	json_decref(answer);
-	return 0;
+	return ask_and_show(json_pack("{s:s}", "op", "status"), json, print_status);
 }
 
 int command_checkpoint(int argc, char **argv)
