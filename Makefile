@@ -129,7 +129,7 @@ module-install:
 	depmod $(RELEASE)
 
 # What DKMS needs to build the module on each kernel that is installed later. With DESTDIR (packages) only the files.
-DKMS_FILES := Kbuild COPYING uapi/linux/ckpt.h kmod/Kbuild kmod/compat.h kmod/internal.h \
+DKMS_FILES := Kbuild COPYING uapi/linux/ckpt.h kmod/Kbuild kmod/compat.h kmod/internal.h kmod/walk.h \
 	$(patsubst %.o,kmod/%.c,$(shell sed -n 's/^ckpt-y := //p' kmod/Kbuild))
 DKMS_SOURCE := $(DESTDIR)/usr/src/ckpt-$(VERSION)
 
