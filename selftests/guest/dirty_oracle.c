@@ -49,12 +49,17 @@ static char *slot_address(int slot)
 	return (char *)ARENA + slot * SLOT_BYTES;
 }
 
+/* New ones, whatever was there. */
+static void pages_map(char *start, size_t count)
+{
+	require(mmap(start, count * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == start);
+}
+
 static void slot_map(int slot)
 {
 	char *address = slot_address(slot);
 
-	require(mmap(address, SLOT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
-		address);
+	pages_map(address, SLOT_BYTES / PAGE);
 	/* Odd pairs keep small pages; neighbours of the same kind merge into one VMA. */
 	require(madvise(address, SLOT_BYTES, slot / 2 % 2 ? MADV_NOHUGEPAGE : MADV_HUGEPAGE) == 0);
 	control->used[slot] = true;
@@ -172,10 +177,13 @@ static void event_move_pages(unsigned int *random, int slot)
 
 	if (to == slot || !control->used[slot] || !control->used[to])
 		return;
-	/* What was moved before is another VMA, and a range with two does not move. */
+	/*
+	 * What was moved before is another VMA. A range with two does not move, or only the first of them does (from 6.17
+	 * on, if the second has a userfaultfd); the target is lost in any case.
+	 */
 	if (mremap(from, 100 * PAGE, 100 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, there) == MAP_FAILED)
-		from = there;
-	require(mmap(from, 100 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == from);
+		pages_map(there, 100);
+	pages_map(from, 100);
 }
 
 /* The kernel may give write permission back without a fault: see hole 1. */
