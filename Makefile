@@ -160,6 +160,12 @@ soak:
 	$(Q)selftests/vm/run $(SOAK_KERNEL) --cpus 4 --mem 1536 --disk 1024 --timeout $$(($(SOAK_MINUTES) * 120 + 600)) \
 		-- /usr/lib/ckpt/tests/soak.sh $(SOAK_MINUTES)
 
+# Three jobs, INTERRUPTIONS in all, at random moments.
+INTERRUPTIONS ?= 100
+interruptions:
+	$(Q)selftests/vm/run $(SOAK_KERNEL) --mem 1536 --timeout $$(($(INTERRUPTIONS) * 30 + 600)) \
+		-- /usr/lib/ckpt/tests/interruptions.sh $(INTERRUPTIONS)
+
 demo:
 	$(Q)selftests/demo/run
 
@@ -178,6 +184,6 @@ clean:
 	$(Q)rm -rf $(BUILD)
 
 .PHONY: all programs guest-tests unit-tests fuzz-tests fuzz module module-install dkms-install dkms-uninstall check \
-	check-debug soak demo install clean
+	check-debug soak interruptions demo install clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -87,6 +87,19 @@ ckptd_restart() { # [VARIABLE=VALUE]…
 	ckptd_start "$@"
 }
 
+# The mock of the metadata service, at $imds_endpoint.
+imds_start() { # [OPTION…]
+	python3 $tests/imds.py "$@" >/tmp/imds &
+	imds=$!
+	await "the mock of the metadata service" 60 grep -q ready /tmp/imds
+	imds_endpoint=http://127.0.0.1:$(sed 's/.* //' /tmp/imds)
+}
+
+imds_say() { # JSON
+	python3 -c 'import sys, urllib.request as u
+u.urlopen(u.Request(sys.argv[1] + "/control", sys.argv[2].encode(), method="PUT"))' "$imds_endpoint" "$1"
+}
+
 logged() { grep -q -- "$1" $log; } # PATTERN
 
 # --- jobs ---

@@ -43,17 +43,6 @@ runs_end() { # STATUS
 	for run in $runs; do run_ends "$1" 120; done
 }
 
-imds_start() {
-	python3 $tests/imds.py >/tmp/imds &
-	await "the mock of the metadata service" 60 grep -q ready /tmp/imds
-	imds_endpoint=http://127.0.0.1:$(sed 's/.* //' /tmp/imds)
-}
-
-imds_say() { # JSON
-	python3 -c 'import sys, urllib.request as u
-u.urlopen(u.Request(sys.argv[1] + "/control", sys.argv[2].encode(), method="PUT"))' "$imds_endpoint" "$1"
-}
-
 go_on() { progress "$((3 + $(date +%s) % 20))"; }
 
 phase_interrupt() {

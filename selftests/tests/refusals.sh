@@ -377,19 +377,11 @@ case_two_nodes() {
 
 # --- notices ---
 
-imds_say() { # JSON
-	python3 -c 'import sys, urllib.request as u
-u.urlopen(u.Request(sys.argv[1] + "/control", sys.argv[2].encode(), method="PUT"))' "$endpoint" "$1"
-}
-
 case_imds() {
-	python3 $tests/imds.py --set '{"mode": "garbage-all"}' >/tmp/imds &
-	mock=$!
-	await "the mock of the metadata service" 60 grep -q ready /tmp/imds
-	endpoint=http://127.0.0.1:$(sed 's/.* //' /tmp/imds)
+	imds_start --set '{"mode": "garbage-all"}'
 	configure
 	sed -i '/imds_endpoint/d' $config
-	ckptd_start "AWS_EC2_METADATA_SERVICE_ENDPOINT=$endpoint"
+	ckptd_start "AWS_EC2_METADATA_SERVICE_ENDPOINT=$imds_endpoint"
 	await "the word" 30 sh -c 'ckptctl status | grep "127.0.0.1.*notices cannot be seen"'
 	imds_say '{"mode": "normal"}'
 	await "the word" 30 logged 'watching for notices'
@@ -400,7 +392,7 @@ case_imds() {
 	run_ends 75
 	logged 'EC2 will terminate this instance'
 	run_fails 75 'nothing is started here any more.*another node' --class test --job k -- true
-	kill $mock
+	kill "$imds"
 }
 
 for name in ${*:-config criu run store store_fails damage class_gone run_killed two_nodes imds}; do
