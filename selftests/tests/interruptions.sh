@@ -58,7 +58,7 @@ story() {
 		ckptd_start
 		interrupt
 		done=$((done + 3))
-		echo "$done interruptions, $(account | tr '\n' ' ' | sed 's/ / final checkpoints, /')" >/dev/stderr
+		echo "$done interruptions, $(account | tr '\n' ' ' | sed 's/ / final checkpoints, /')" >&3
 	done
 	ckptd_start
 	jobs_start
@@ -83,5 +83,6 @@ story() {
 
 echo "seed $seed"
 verbose=1
+exec 3>&1
 try interruptions story
 finish
