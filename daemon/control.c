@@ -108,6 +108,8 @@ static void slot_deliver(struct slot *slot, json_t *event)
 	int fds[2];
 	size_t count = 0;
 
+	if (!slot->client && !strcmp(kind, "lease"))
+		return; /* the running event will tell */
 	if (!slot->client) {
 		json_array_append(slot->backlog, event);
 		return;

@@ -80,7 +80,9 @@ json_t *job_running_event(struct job *job)
 	json_t *event;
 
 	pthread_mutex_lock(&job->lock);
-	event = json_incref(job->running);
+	event = json_copy(job->running);
+	if (event)
+		json_object_set_new(event, "lease_until_ms", json_integer(job->lease_until_ms));
 	pthread_mutex_unlock(&job->lock);
 	return event;
 }
@@ -329,6 +331,7 @@ static void fail_begin(struct job *job, int ret, int status, const struct proble
 		status = JOB_STATUS_FAILED;
 	if (job->launch.init_pidfd >= 0)
 		job_kill_init(job);
+	job_lease_end(job);
 	log_warn("%s: not started: %s", job->id, problem->text);
 	job->last_event = json_pack("{s:s, s:i, s:s}", "event", "failed", "status", status, "text",
 				    problem->text);
@@ -362,7 +365,6 @@ static void *job_main(void *arg)
 		job_set_state(job, JOB_RUNNING);
 		job->next_look_ms = clock_ms();
 		job_plan_checkpoint(job);
-		job->next_lease_ms = clock_ms() + TERM_LEASE_RENEW_MS;
 		outcome = job_serve(job);
 	}
 	if (outcome != OUTCOME_LEFT)

@@ -185,6 +185,8 @@ static int start_new(struct job *job, const struct term *previous, int *status,
 				  &job->reader.term, problem);
 
 	if (ret == 0)
+		ret = job_lease_begin(job, problem);
+	if (ret == 0)
 		ret = make_directory(job, problem);
 	if (ret == 0)
 		ret = make_outputs(job, 0, 0, problem);
@@ -332,6 +334,8 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 	if (ret == 0)
 		ret = store_take_term(job->reader.store, previous, job->setup->node, name,
 				      &job->reader.term, problem);
+	if (ret == 0)
+		ret = job_lease_begin(job, problem);
 	/* The job is this node's from here on, and nobody else runs the hook. */
 	if (ret == 0)
 		ret = job_hook_wait(restore_hook(job, HOOK_PRE_RESTORE, &restored), problem);
@@ -353,6 +357,7 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 	if (ret == 0)
 		restore_done(job, name, &restored, clock_ms() - begin);
 	if (ret == -EBADMSG && job->reader.term.number) {
+		job_lease_end(job);
 		job_kill_init(job);
 		launch_close(&job->launch);
 		*previous = job->reader.term;
@@ -519,7 +524,7 @@ static int adopt_term(struct job *job, struct problem *problem)
 	if (term.damaged)
 		job_note(job, "%s", problem->text);
 	job->reader.term = term;
-	return 0;
+	return job_lease_begin(job, problem);
 }
 
 static int adopt_store(struct job *job, struct problem *problem)
@@ -590,6 +595,7 @@ enum outcome job_adopt_until(struct job *job)
 		told = problem;
 		job_set_status(job, "problem", json_string(problem.text));
 		tasks_free(&job->reader.tasks);
+		job_lease_end(job);
 		if (job->reader.store)
 			store_close(job->reader.store);
 		job->reader.store = NULL;

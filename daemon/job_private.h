@@ -64,7 +64,6 @@ struct job {
 	int64_t last_epoch_ms;          /* when it began */
 	int64_t exec_epoch_ms;          /* an epoch that an exec asks for; INT64_MAX: none does */
 	int64_t next_checkpoint_ms;
-	int64_t next_lease_ms;
 	struct pace pace;
 	uint64_t look_ms;               /* the shortest time between looks */
 	uint64_t shared_pages;          /* of this job in what all jobs share */
@@ -83,6 +82,9 @@ struct job {
 	bool told_unprotected;
 	char last_failure[sizeof(((struct problem *)0)->text)]; /* of a checkpoint */
 	bool left;
+	bool leased;                    /* lease_thread is there */
+	pthread_t lease_thread;
+	pthread_cond_t lease_wake;
 
 	/* Shared, under lock. */
 	pthread_mutex_t lock;
@@ -104,6 +106,9 @@ struct job {
 	bool want_final;
 	bool want_end;
 	bool want_leave;
+	bool lease_ends;
+	bool lost;                      /* another node has it */
+	int64_t lease_until_ms;         /* nobody else has the job until then */
 	int64_t deadline_ms;
 	char end_reason[200];
 };
@@ -171,6 +176,13 @@ bool job_must_save(struct job *job);
 /* For a pass at work: freezes the job if a notice is here and the time has come. */
 void job_consider_freeze(struct job *job);
 void job_unshare(struct job *job);
+
+/* job_lease.c: what says in the store that the job runs here */
+/* From the moment that the term is ours until the job has ended, or what it was in the store is about to change. */
+int job_lease_begin(struct job *job, struct problem *problem);
+void job_lease_end(struct job *job);
+/* Whether a newer term was found. */
+bool job_lost(struct job *job);
 
 /* job_hook.c */
 /* NULL: the class has none. */

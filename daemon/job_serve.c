@@ -409,20 +409,6 @@ static enum outcome serve_final(struct job *job)
 	return outcome;
 }
 
-static enum outcome serve_lease(struct job *job)
-{
-	struct problem problem;
-	int ret = store_renew_term(job->reader.store, &job->reader.term, &problem);
-
-	job->next_lease_ms = clock_ms() + TERM_LEASE_RENEW_MS;
-	if (ret == -ESTALE)
-		return OUTCOME_LOST;
-	job_set_status(job, "lease_problem", ret ? json_string(problem.text) : json_null());
-	if (ret)
-		log_warn("%s: cannot renew its lease in the store: %s", job->id, problem.text);
-	return OUTCOME_GOES_ON;
-}
-
 bool job_init_gone(struct job *job)
 {
 	struct pollfd gone = { .fd = job->launch.init_pidfd, .events = POLLIN };
@@ -436,7 +422,7 @@ bool job_pass_stopped(void *arg)
 	bool stop;
 
 	pthread_mutex_lock(&job->lock);
-	stop = job->want_end || job->want_leave;
+	stop = job->want_end || job->want_leave || job->lost;
 	pthread_mutex_unlock(&job->lock);
 	if (stop || job_init_gone(job))
 		return true;
@@ -445,7 +431,7 @@ bool job_pass_stopped(void *arg)
 }
 
 struct wants {
-	bool checkpoint, final, end, leave;
+	bool checkpoint, final, end, leave, lost;
 };
 
 static struct wants take_wants(struct job *job)
@@ -453,7 +439,8 @@ static struct wants take_wants(struct job *job)
 	struct wants wants;
 
 	pthread_mutex_lock(&job->lock);
-	wants = (struct wants){ job->want_checkpoint, job->want_final, job->want_end, job->want_leave };
+	wants = (struct wants){ job->want_checkpoint, job->want_final, job->want_end, job->want_leave,
+				job->lost };
 	job->want_checkpoint = false;
 	pthread_mutex_unlock(&job->lock);
 	return wants;
@@ -491,8 +478,6 @@ static void sleep_until_due(struct job *job)
 
 	if (job->next_checkpoint_ms < due)
 		due = job->next_checkpoint_ms;
-	if (job->next_lease_ms < due)
-		due = job->next_lease_ms;
 	if (job->exec_epoch_ms < due)
 		due = job->exec_epoch_ms;
 	if (!wait)
@@ -523,6 +508,8 @@ static enum outcome serve_once(struct job *job)
 	int64_t now = clock_ms();
 
 	take_class(job);
+	if (wants.lost)
+		return OUTCOME_LOST;
 	if (wants.leave)
 		return OUTCOME_LEFT;
 	if (job_init_gone(job))
@@ -542,8 +529,6 @@ static enum outcome serve_once(struct job *job)
 	}
 	if (now >= job->next_look_ms || now >= job->exec_epoch_ms)
 		serve_look(job);
-	if (now >= job->next_lease_ms)
-		return serve_lease(job);
 	return OUTCOME_GOES_ON;
 }
 
@@ -592,6 +577,7 @@ static int retire(struct job *job, struct problem *problem)
 {
 	int ret = 0;
 
+	job_lease_end(job);
 	/* A job that was never taken up again. */
 	if (!job->reader.store)
 		ret = job_open_store(job, STORE_KNOWN, problem);
@@ -653,6 +639,7 @@ void job_release(struct job *job)
 {
 	struct problem problem;
 
+	job_lease_end(job);
 	if (job->reader.store && job->reader.term.number &&
 	    store_release_term(job->reader.store, &job->reader.term, &problem))
 		log_warn("%s: %s", job->id, problem.text);
@@ -709,6 +696,7 @@ void job_tidy(struct job *job, enum outcome outcome)
 		cgroup_remove(job->reader.cgroup);
 		directory_remove(job->images);
 	}
+	job_lease_end(job);
 	reader_free(&job->reader);
 	if (job->reader.store)
 		store_close(job->reader.store);

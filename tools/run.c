@@ -23,6 +23,7 @@
 #include <xxhash.h>
 
 #include "cleanup.h"
+#include "clock.h"
 #include "commands.h"
 #include "job.h"
 #include "wire.h"
@@ -57,6 +58,7 @@ struct run {
 	bool running;
 	json_t *notes;          /* that wait for the job to run; see take_note() */
 	bool told_away;
+	int64_t lease_until_ms; /* the job is this node's until then */
 	int status;             /* -1: not ended */
 	int end_signal;
 };
@@ -234,6 +236,12 @@ static void output_deliver(struct run *run, struct output *output)
 	}
 }
 
+/* Only as long as nobody else can have the job: he writes to the same file. */
+static bool is_ours(const struct run *run)
+{
+	return clock_ms() < run->lease_until_ms;
+}
+
 static void deliver(struct run *run)
 {
 	for (int i = 0; i < 2; i++)
@@ -339,6 +347,8 @@ static void begin_outputs(struct run *run, const json_t *event)
 					json_object_get(bases, output_names[i]), output->delivered);
 	}
 	run->running = true;
+	if (json_object_get(event, "lease_until_ms"))
+		run->lease_until_ms = json_integer_value(json_object_get(event, "lease_until_ms"));
 	if (cut)
 		say("output that will come again was cut off: %lld bytes", (long long)cut);
 	say_notes(run);
@@ -347,10 +357,11 @@ static void begin_outputs(struct run *run, const json_t *event)
 
 /* --- events --- */
 
-static void end_outputs(struct run *run)
+static void end_outputs(struct run *run, bool ours)
 {
 	say_notes(run);
-	deliver(run);
+	if (ours)
+		deliver(run);
 	/* A scheduler may start the job elsewhere as soon as we have ended. */
 	for (int fd = 1; fd <= 2; fd++)
 		if (fsync(fd) && errno == EIO)
@@ -362,7 +373,7 @@ static void take_end(struct run *run, const json_t *event)
 	const json_t *killed = json_object_get(event, "killed");
 	const char *text = json_string_value(json_object_get(event, "text"));
 
-	end_outputs(run);
+	end_outputs(run, true);
 	if (text)
 		say("%s", text);
 	run->end_signal = killed ? (int)json_integer_value(killed) : 0;
@@ -379,14 +390,17 @@ static void take_event(struct run *run, const json_t *event)
 		take_note(run, text);
 	} else if (!strcmp(kind, "running")) {
 		begin_outputs(run, event);
+	} else if (!strcmp(kind, "lease")) {
+		run->lease_until_ms = json_integer_value(json_object_get(event, "until_ms"));
+		deliver(run);
 	} else if (!strcmp(kind, "ended")) {
 		take_end(run, event);
 	} else if (!strcmp(kind, "interrupted")) {
-		end_outputs(run);
+		end_outputs(run, true);
 		say("%s", text);
 		run->status = JOB_STATUS_INTERRUPTED;
 	} else if (!strcmp(kind, "failed")) {
-		end_outputs(run);
+		end_outputs(run, is_ours(run));
 		say("%s", text);
 		run->status = (int)json_integer_value(json_object_get(event, "status"));
 	}
@@ -450,7 +464,7 @@ static void follow(struct run *run)
 			return;
 		if (wait[2].revents && read(run->changes, changes, sizeof(changes)) < 0)
 			continue;
-		if (wait[2].revents)
+		if (wait[2].revents && is_ours(run))
 			deliver(run);
 		if (wait[1].revents)
 			receive_signal(run);

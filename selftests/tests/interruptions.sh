@@ -74,8 +74,8 @@ story() {
 			"/home/scientist/$job/out") steps"
 	done
 	for job in memory tree; do check_digest "/home/scientist/$job/out" $job --arena-mib 16; done
-	python3 $tests/matrix.py --steps "$(steps /home/scientist/matrix/out)" | tail -n 1 >/tmp/reference
-	tail -n 1 /home/scientist/matrix/out | diff /tmp/reference -
+	python3 $tests/matrix.py --steps "$(steps /home/scientist/matrix/out)" | tail -n 1 >/tmp/matrix.reference
+	tail -n 1 /home/scientist/matrix/out | diff /tmp/matrix.reference -
 	check_no_trace
 	echo "$done interruptions, none missed, none wrong; final checkpoints committed:"
 	account
