@@ -242,6 +242,13 @@ static bool is_ours(const struct run *run)
 	return clock_ms() < run->lease_until_ms;
 }
 
+/* A ckptd that has come back may not know yet what the one before it knew. */
+static void lease_holds(struct run *run, const json_t *until_ms)
+{
+	if (json_integer_value(until_ms) > run->lease_until_ms)
+		run->lease_until_ms = json_integer_value(until_ms);
+}
+
 static void deliver(struct run *run)
 {
 	for (int i = 0; i < 2; i++)
@@ -347,8 +354,7 @@ static void begin_outputs(struct run *run, const json_t *event)
 					json_object_get(bases, output_names[i]), output->delivered);
 	}
 	run->running = true;
-	if (json_object_get(event, "lease_until_ms"))
-		run->lease_until_ms = json_integer_value(json_object_get(event, "lease_until_ms"));
+	lease_holds(run, json_object_get(event, "lease_until_ms"));
 	if (cut)
 		say("output that will come again was cut off: %lld bytes", (long long)cut);
 	say_notes(run);
@@ -391,7 +397,7 @@ static void take_event(struct run *run, const json_t *event)
 	} else if (!strcmp(kind, "running")) {
 		begin_outputs(run, event);
 	} else if (!strcmp(kind, "lease")) {
-		run->lease_until_ms = json_integer_value(json_object_get(event, "until_ms"));
+		lease_holds(run, json_object_get(event, "until_ms"));
 		deliver(run);
 	} else if (!strcmp(kind, "ended")) {
 		take_end(run, event);
