@@ -94,7 +94,7 @@ static void defaults(void **state)
 	const struct class *class = config_class(config, "a");
 
 	assert_string_equal(config->imds_endpoint, "http://169.254.169.254");
-	assert_int_equal(config->imds_poll_ms, 5000);
+	assert_int_equal(config->imds_poll_ms, 1000);
 	assert_int_equal(config->imds_timeout_ms, 2000);
 	assert_string_equal(config->key_file, "/etc/ckpt/key");
 	assert_string_equal(config->work_dir, "/var/lib/ckpt");
