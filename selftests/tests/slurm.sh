@@ -30,7 +30,6 @@ boot() { # ADDRESS ROLE
 mkdir "$share"
 selftests/vm/build "$KERNEL" >/dev/null
 (umask 077 && head -c 32 /dev/urandom >"$share/key" && head -c 1024 /dev/urandom >"$share/munge.key")
-cp packaging/hooks/slurm-drain "$share"
 sed -n '/^In a Slurm batch script:/,/^`/s/^    //p' README |
 	sed 's|\./solver case.in|/usr/lib/ckpt/tests/workload memory --stop stop --arena-mib 8|' >"$share/batch"
 grep -q 'ckptctl run .* /usr/lib/ckpt/tests/workload' "$share/batch"

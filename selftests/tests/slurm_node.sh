@@ -28,9 +28,8 @@ slurm_start() { # DAEMON
 compute() {
 	/usr/lib/ckpt/lab/nfs mount
 	imds_start
-	install -d /etc/ckpt/hooks
+	install -d /etc/ckpt
 	install -m 600 /share/key /etc/ckpt/key
-	install -m 755 /share/slurm-drain /etc/ckpt/hooks
 	cat >$config <<-EOT
 		[daemon]
 		imds_endpoint = $imds_endpoint
@@ -39,7 +38,7 @@ compute() {
 		store = /mnt/store/ckpt
 		epoch_interval = 2s
 		checkpoint_interval = 0
-		on_committed = root /etc/ckpt/hooks/slurm-drain
+		on_committed = root /usr/lib/ckpt/hooks/slurm-drain
 	EOT
 	ckptd_start
 	slurm_start slurmd
