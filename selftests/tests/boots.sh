@@ -6,7 +6,7 @@ work=$(mktemp -d)
 share=$work/share
 guest=
 mkdir "$share"
-trap '[ -z "$guest" ] || kill "$guest"; wait; rm -rf "$work"' EXIT
+trap '[ -z "$guest" ] || kill "$guest" 2>/dev/null || :; wait; rm -rf "$work"' EXIT
 trap 'tell; exit 143' TERM INT HUP
 
 # What the guest that runs said so far; its kernel's log ends with what it hangs in, if it does.
@@ -19,12 +19,14 @@ tell() {
 boot() { # NAME PHASE
 	echo "== $*"
 	begin=$(date +%s)
+	# The one before is done, this one is not.
+	rm -f "$work/out" "$work/err" "$work/console"
+	touch "$work/out" "$work/err"
 	selftests/vm/run "$KERNEL" --timeout 600 --share "$share" --pidfile "$work/pid" --console "$work/console" -- \
 		/usr/lib/ckpt/tests/node.sh "$@" >"$work/out" 2>"$work/err" &
 	guest=$!
 	until grep -qx 'node: done' "$work/out" || ! kill -0 "$guest" 2>/dev/null; do sleep 0.2; done
 	if ! grep -qx 'node: done' "$work/out"; then
-		guest=
 		tell
 		exit 1
 	fi

@@ -89,7 +89,8 @@ ckptd_restart() { # [VARIABLE=VALUE]…
 
 # The mock of the metadata service, at $imds_endpoint.
 imds_start() { # [OPTION…]
-	python3 $tests/imds.py "$@" >/tmp/imds &
+	: >/tmp/imds
+	python3 $tests/imds.py "$@" >>/tmp/imds &
 	imds=$!
 	await "the mock of the metadata service" 60 grep -q ready /tmp/imds
 	imds_endpoint=http://127.0.0.1:$(sed 's/.* //' /tmp/imds)
