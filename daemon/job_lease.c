@@ -57,21 +57,25 @@ static void lease_renew(struct job *job)
 static bool lease_wait(struct job *job)
 {
 	struct timespec until;
+	bool ends;
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += TERM_LEASE_RENEW_MS / 1000;
 	pthread_mutex_lock(&job->lock);
 	while (!job->lease_ends && pthread_cond_timedwait(&job->lease_wake, &job->lock, &until) != ETIMEDOUT)
 		;
-	bool goes_on = !job->lease_ends;
+	ends = job->lease_ends;
 	pthread_mutex_unlock(&job->lock);
-	return goes_on;
+	return !ends;
 }
 
-bool job_lost(struct job *job)
+/* A newer term was found. */
+static bool lease_is_lost(struct job *job)
 {
+	bool lost;
+
 	pthread_mutex_lock(&job->lock);
-	bool lost = job->lost;
+	lost = job->lost;
 	pthread_mutex_unlock(&job->lock);
 	return lost;
 }
@@ -82,7 +86,7 @@ static void *lease_main(void *arg)
 
 	do
 		lease_renew(job);
-	while (!job_lost(job) && lease_wait(job));
+	while (!lease_is_lost(job) && lease_wait(job));
 	return NULL;
 }
 

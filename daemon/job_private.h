@@ -181,8 +181,6 @@ void job_unshare(struct job *job);
 /* From the moment that the term is ours until the job has ended, or what it was in the store is about to change. */
 int job_lease_begin(struct job *job, struct problem *problem);
 void job_lease_end(struct job *job);
-/* Whether a newer term was found. */
-bool job_lost(struct job *job);
 
 /* job_hook.c */
 /* NULL: the class has none. */
