@@ -7,45 +7,21 @@
 set -eu
 
 cd "$(dirname "$0")/../.."
-work=$(mktemp -d)
-share=$work/share
-guests=
-# shellcheck disable=SC2086 # a list of process ids
-trap 'kill $guests 2>/dev/null || :; wait; rm -rf "$work"' EXIT
-trap 'tell; exit 143' TERM INT HUP
-
-tell() {
-	for file in "$work"/node*; do
-		echo "--- ${file##*/} ends with:"
-		tail -n 40 "$file"
-	done
-}
-
-boot() { # ADDRESS PART
-	address=$1
-	selftests/vm/run "$KERNEL" --net "fencing$$:$address" --mem 768 --share "$share" --pidfile "$work/pid.$address" \
-		--console "$work/console.$address" --timeout 800 -- \
-		/usr/lib/ckpt/tests/fencing_node.sh "$2" >"$work/node$address" 2>&1 &
-	guests="$guests $!"
-	last=$!
-}
+. selftests/tests/cluster.sh
 
 told() { # FILE: waits until a guest has made it
 	until [ -e "$share/$1" ]; do
-		for guest in $guests; do
-			kill -0 "$guest" 2>/dev/null || { tell; exit 1; }
+		for pid in $guests; do
+			kill -0 "$pid" 2>/dev/null || { tell; exit 1; }
 		done
 		sleep 0.2
 	done
 }
 
-mkdir "$share"
-selftests/vm/build "$KERNEL" >/dev/null
-(umask 077 && head -c 32 /dev/urandom >"$share/key")
-boot 1 first
-first=$last
-boot 2 second
-second=$last
+boot 1 fencing_node.sh first
+first=$guest
+boot 2 fencing_node.sh second
+second=$guest
 told ready
 kill -STOP "$(cat "$work/pid.1")"
 touch "$share/stopped"

@@ -7,29 +7,9 @@
 set -eu
 
 cd "$(dirname "$0")/../.."
-work=$(mktemp -d)
-share=$work/share
-guests=
-# shellcheck disable=SC2086 # a list of process ids
-trap 'kill $guests 2>/dev/null || :; wait; rm -rf "$work"' EXIT
-trap 'tell; exit 143' TERM INT HUP
+. selftests/tests/cluster.sh
 
-tell() {
-	for file in "$work"/node* "$share"/*.log "$share"/slurm-*.out; do
-		[ ! -s "$file" ] || { echo "--- ${file##*/} ends with:"; tail -n 15 "$file"; }
-	done
-}
-
-boot() { # ADDRESS ROLE
-	selftests/vm/run "$KERNEL" --net "slurm$$:$1" --mem 768 --share "$share" --pidfile "$work/pid.$1" --timeout 800 \
-		--console "$work/console.$1" -- /usr/lib/ckpt/tests/slurm_node.sh "$2" >"$work/node$1" 2>&1 &
-	guests="$guests $!"
-	eval "pid$1=$!"
-}
-
-mkdir "$share"
-selftests/vm/build "$KERNEL" >/dev/null
-(umask 077 && head -c 32 /dev/urandom >"$share/key" && head -c 1024 /dev/urandom >"$share/munge.key")
+(umask 077 && head -c 1024 /dev/urandom >"$share/munge.key")
 sed -n '/^In a Slurm batch script:/,/^`/s/^    //p' README |
 	sed 's|\./solver case.in|/usr/lib/ckpt/tests/workload memory --stop stop --arena-mib 8|' >"$share/batch"
 grep -q 'ckptctl run .* /usr/lib/ckpt/tests/workload' "$share/batch"
@@ -52,19 +32,19 @@ NodeName=node3 NodeAddr=10.77.0.3 CPUs=2 RealMemory=512
 PartitionName=spot Nodes=node2,node3 Default=YES State=UP
 EOT
 
-boot 1 controller
-boot 2 compute
-boot 3 compute
-# shellcheck disable=SC2154 # set by boot
-while kill -0 "$pid1" 2>/dev/null; do
-	if [ -e "$share/power_off" ] && [ ! -e "$share/off" ]; then
+boot 1 slurm_node.sh controller
+controller=$guest
+boot 2 slurm_node.sh compute
+boot 3 slurm_node.sh compute
+while kill -0 "$controller" 2>/dev/null; do
+	if [ -s "$share/power_off" ] && [ ! -e "$share/off" ]; then
 		kill -9 "$(cat "$work/pid.$(cat "$share/power_off")")"
 		touch "$share/off"
 	fi
 	sleep 0.2
 done
 status=0
-wait "$pid1" || status=$?
+wait "$controller" || status=$?
 cat "$work/node1"
 [ $status = 0 ] || tell
 exit $status

@@ -91,7 +91,7 @@ controller() {
 	told "ExitCode=0:0"
 	sinfo -h -N -o '%N %T %E' | grep "^$first .*ckpt: the node is taken away"
 	grep '^ckpt: ' "$out"
-	grep -v '^ckpt: ' "$out" >/tmp/output
+	grep -v '^ckpt: \|^slurmstepd-' "$out" >/tmp/output
 	check_output /tmp/output
 	check_digest /tmp/output memory --arena-mib 8
 	test -z "$(find /mnt/store/ckpt -mindepth 1)"
