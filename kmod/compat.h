@@ -50,6 +50,13 @@
 #define VM_SHADOW_STACK VM_NONE
 #endif
 
+/* Before 6.19 two mappings that merge have the flags of one of them: VM_SOFTDIRTY may be lost. */
+#if defined(VMA_STICKY_FLAGS) || defined(VM_STICKY)
+#define CKPT_SOFT_DIRTY_GETS_LOST	false
+#else
+#define CKPT_SOFT_DIRTY_GETS_LOST	true
+#endif
+
 /*
  * From 5.19 on (PG_anon_exclusive) a write fault in a page that was writable makes its entry writable again. Before, it
  * copies the page if somebody has a reference on it. So there

@@ -84,7 +84,8 @@ static u32 absent_categories(enum trust trust, pte_t pte)
 {
 	switch (ckpt_swap_kind(pte)) {
 	case CKPT_SWAP_SLOT:
-		return own_categories(trust, pte_swp_soft_dirty(pte) || trust != TRUST_BITS, CKPT_PAGE_SWAPPED);
+		return own_categories(trust, pte_swp_soft_dirty(pte) || trust != TRUST_BITS || CKPT_SOFT_DIRTY_GETS_LOST,
+				      CKPT_PAGE_SWAPPED);
 	case CKPT_SWAP_MIGRATION:
 		return own_categories(trust, true, CKPT_PAGE_PRESENT);
 	case CKPT_SWAP_DEVICE:

@@ -29,7 +29,7 @@
  *    makes small huge pages of read-only memory (7.x), and a read fault of a swapped page after hole 1. Those are clean
  *    for the CPU, while an armed entry has the CPU's dirty bit, or gets it. So what is clean is written. A page that
  *    MADV_FREE gave back has to stay clean, and is reported each time. A swap slot has no such bit: where KSM is at
- *    work, swapped is written.
+ *    work, and where VM_SOFTDIRTY gets lost when mappings merge (before 6.19), swapped is written.
  * 6. Secondary MMUs (mmu notifiers), userfaultfd, hugetlb and shadow stacks: not tracked, always written.
  */
 #include <linux/hugetlb.h>
