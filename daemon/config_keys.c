@@ -216,7 +216,8 @@ static const struct key daemon_keys[] = {
 	  .fallback = "1s",
 	  .meaning = "How often it is asked for a notice. The window of a notice that is seen late is "
 		     "shorter by that much.",
-	  .reason = "a request takes a millisecond; EC2 recommends 5s at most." },
+	  .reason = "seconds of the window are worth more than the requests; EC2 recommends to ask "
+		    "every 5s." },
 	{ "imds_timeout", DAEMON(imds_timeout_ms), .reload = RELOAD_AT_ONCE, DURATION(100, 10 * SECOND),
 	  .fallback = "2s",
 	  .meaning = "How long one request to it may take.",

@@ -51,7 +51,7 @@ static struct {
 	const char *stop;
 	const char *hold;
 } options = { .seed = 1, .arena_mib = 32, .pages = 64, .pause_ms = 20, .steps = MOST_STEPS,
-	      .max_seconds = 1800 };
+	      .max_seconds = 600 };
 
 static uint32_t now;                    /* the current step: for messages */
 static bool tell_parent;                /* it waits where it does not see that we end */
@@ -1081,7 +1081,7 @@ static void usage(FILE *out)
 		     "  --arena-mib N    (32) memory of all arenas together\n"
 		     "  --pages N        (64) pages written in a step\n"
 		     "  --pause-ms N     (20) after each step\n"
-		     "  --max-seconds N  (1800) of wall time; then it fails\n"
+		     "  --max-seconds N  (600) of wall time; then it fails\n"
 		     "  --hold KIND      have an io_uring or a userfaultfd open until a file 'release' appears\n"
 		     "$WORKLOAD_MARK and the rest of the environment, the working directory and who it is\n"
 		     "must stay the same.\n");

@@ -29,7 +29,7 @@ jobs_start() {
 	for job in $jobs; do job_start "$job"; done
 }
 
-# Tells the least that was left of a window.
+# How many were saved, and how long it took at most.
 account() {
 	grep -c 'final checkpoint .* committed' $log
 	awk '

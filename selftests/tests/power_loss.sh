@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: a node that dies without a notice costs what was done since the last checkpoint, and nothing else
 # KERNELS: first
-# RUN: host --timeout 1200
+# RUN: host --timeout 600
 set -eu
 
 cd "$(dirname "$0")/../.."

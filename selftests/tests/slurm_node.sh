@@ -75,7 +75,7 @@ controller() {
 	echo "job $id runs on $first"
 	steps_to 20
 	touch "/share/interrupt.$first"
-	await "the job to be requeued" 120 told "JobState=PENDING.*"
+	await "the job to be requeued" 120 told JobState=PENDING
 	echo "requeued after $(steps "$out") steps"
 	echo "${first#node}" >/share/power_off
 	await "the power to be off" 30 test -e /share/off
