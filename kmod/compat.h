@@ -50,12 +50,24 @@
 #define VM_SHADOW_STACK VM_NONE
 #endif
 
-/* Before 6.19 two mappings that merge have the flags of one of them: VM_SOFTDIRTY may be lost. */
-#if defined(VMA_STICKY_FLAGS) || defined(VM_STICKY)
+/*
+ * Before 6.19 two mappings that merge have the flags of one of them: VM_SOFTDIRTY may be lost. Before 6.0, which needs
+ * PG_anon_exclusive, the kernel gives no write permission to private memory without a fault, so it does not matter.
+ */
+#if defined(VMA_STICKY_FLAGS) || defined(VM_STICKY) || !defined(RMAP_NONE)
 #define CKPT_SOFT_DIRTY_GETS_LOST	false
 #else
 #define CKPT_SOFT_DIRTY_GETS_LOST	true
 #endif
+
+/* The arguments of mprotect_fixup(): which is the mapping, and where start and end begin. */
+typedef int ckpt_mprotect_5_10(struct vm_area_struct *, struct vm_area_struct **, unsigned long, unsigned long,
+			       unsigned long);
+typedef int ckpt_mprotect_6_1(struct mmu_gather *, struct vm_area_struct *, struct vm_area_struct **, unsigned long,
+			      unsigned long, unsigned long);
+#define CKPT_MPROTECT_IS(type)	__builtin_types_compatible_p(typeof(mprotect_fixup), type)
+#define CKPT_MPROTECT_VMA	(CKPT_MPROTECT_IS(ckpt_mprotect_5_10) ? 0 : CKPT_MPROTECT_IS(ckpt_mprotect_6_1) ? 1 : 2)
+#define CKPT_MPROTECT_START	(CKPT_MPROTECT_VMA + 2)
 
 /*
  * From 5.19 on (PG_anon_exclusive) a write fault in a page that was writable makes its entry writable again. Before, it
@@ -253,6 +265,23 @@ static inline void ckpt_events_read(struct mm_struct *mm, struct ckpt_events *ev
 	events->numa_next_scan = READ_ONCE(mm->numa_next_scan);
 	events->numa_scan_offset = READ_ONCE(mm->numa_scan_offset);
 	events->numa_scan_seq = READ_ONCE(mm->numa_scan_seq);
+#endif
+}
+
+/*
+ * Changes when mappings may have changed. For kernels that lose VM_SOFTDIRTY and give write permission without a fault
+ * in other ways than mprotect(). Needs the mmap lock. last: what it was, for kernels that do not count.
+ */
+static inline u64 ckpt_mappings_read(struct mm_struct *mm, u64 last)
+{
+#ifndef CKPT_HAS_PTE_WRITE_UPGRADE
+	return last;
+#elif !defined(CONFIG_PER_VMA_LOCK)
+	return last + CKPT_SOFT_DIRTY_GETS_LOST;
+#elif defined(CKPT_HAS_MM_LOCK_SEQCOUNT)
+	return CKPT_SOFT_DIRTY_GETS_LOST ? mm->mm_lock_seq.sequence : last;
+#else
+	return CKPT_SOFT_DIRTY_GETS_LOST ? mm->mm_lock_seq : last;
 #endif
 }
 

@@ -74,7 +74,7 @@ long ckpt_command_run(const struct ckpt_command *commands, size_t count, struct 
 
 static u32 mechanisms(void)
 {
-	return (ckpt_soft_dirty_works() ? CKPT_MECHANISM_SOFT_DIRTY : 0) |
+	return (ckpt_soft_dirty_works() && ckpt_protect_seen() ? CKPT_MECHANISM_SOFT_DIRTY : 0) |
 	       (ckpt_userfaultfd_works() ? CKPT_MECHANISM_UFFD_WP : 0);
 }
 

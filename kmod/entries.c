@@ -404,12 +404,13 @@ static unsigned long huges_pass(struct walk *walk, const pmd_t *pmd, unsigned lo
 {
 	const unsigned long clean = _PAGE_PRESENT | _PAGE_PSE | ENTRY_ARMED;
 	const u64 expected = CKPT_TABLE_ENTRY(ckpt_huge_identity(pmd), walk->tracker->stamp);
+	const u64 since = ckpt_known_since(walk);
 	unsigned long i, count = addr & ~PMD_MASK ? 0 : (end - addr) >> PMD_SHIFT;
 	u64 *known = walk->known + pmd_index(addr);
 
 	for (i = 0; i < count; i++) {
 		if ((READ_ONCE(pmd[i].pmd) & (clean | ENTRY_WRITTEN)) != clean ||
-		    (known[i] ^ expected) & ~CKPT_TABLE_STAMP_MASK)
+		    (known[i] ^ expected) & ~CKPT_TABLE_STAMP_MASK || (known[i] & CKPT_TABLE_STAMP_MASK) < since)
 			break;
 		known[i] = expected;
 	}

@@ -57,6 +57,8 @@ void ckpt_tables_set(struct ckpt_tables *tables, u64 *entry, unsigned long index
 void ckpt_tables_freshen(struct ckpt_tables *tables, unsigned long first, unsigned long last);
 /* No entry has a stamp any more. */
 void ckpt_tables_expire(struct ckpt_tables *tables);
+/* Nothing is known of [first, last] any more. Does not sleep. */
+void ckpt_tables_unknown(struct ckpt_tables *tables, unsigned long first, unsigned long last);
 /* There are no tables in the chunks [first, end). */
 void ckpt_tables_forget(struct ckpt_tables *tables, unsigned long first, unsigned long end);
 
@@ -79,15 +81,17 @@ struct ckpt_cover {
  */
 struct ckpt_tracker {
 	struct list_head link;		/* in trackers; written under trackers_lock, read under RCU */
-	struct rcu_head rcu;
 	struct mm_struct *mm;
 	struct pid *pid;		/* of the process that had it when the tracker was made */
 	struct mutex lock;		/* the rest, and one collect at a time */
 	u64 generation;
-	struct ckpt_tables tables;
+	struct ckpt_tables tables;	/* changed with the mm's lock held, too: ckpt_tracker_unknown() has only that */
 	struct ckpt_cover cover;
 	struct ckpt_events events;
-	u64 stamp;			/* counts changes of events, from 1 to CKPT_TABLE_STAMP_MASK */
+	u64 mappings;			/* see ckpt_mappings_read() */
+	u64 stamp;			/* counts changes of events and mappings, from 1 to CKPT_TABLE_STAMP_MASK */
+	u64 events_since;		/* the stamp since which events are what they are */
+	u64 mappings_since;
 	struct ckpt_region *regions;	/* CKPT_BOUNCE_REGIONS, on their way to user space */
 };
 
@@ -113,8 +117,18 @@ int ckpt_descriptor_reserve(struct ckpt_descriptor *new);
 int ckpt_tracker_create(struct task_struct *task, struct ckpt_descriptor *new, u64 *generation);
 /* Whether a process is tracked; for a moment only. */
 bool ckpt_tracker_of(struct task_struct *task);
+/* The mm's lock is held for write: [start, end) is unknown again, if the mm is tracked. Does not sleep. */
+void ckpt_tracker_unknown(struct mm_struct *mm, unsigned long start, unsigned long end);
+/* The same for a tracker. */
+void ckpt_known_forget(struct ckpt_tracker *tracker, unsigned long start, unsigned long end);
 /* Everything is unknown again. */
 void ckpt_tracker_restart(struct ckpt_tracker *tracker);
+
+/* Has ckpt_tracker_unknown() called where mprotect() has to be known of. */
+void ckpt_protect_register(void);
+void ckpt_protect_unregister(void);
+/* False if that failed: there is no soft-dirty then. */
+bool ckpt_protect_seen(void);
 
 /* A userfaultfd of the mm, which has users. device_fd: the caller's /dev/userfaultfd. */
 struct file *ckpt_userfaultfd_create(struct mm_struct *mm, int device_fd);

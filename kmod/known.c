@@ -79,6 +79,24 @@ void ckpt_cover_break(struct ckpt_tracker *tracker)
 	tracker->cover.table = CKPT_TABLE_UNKNOWN;
 }
 
+static void cover_break_in(struct ckpt_tracker *tracker, unsigned long first, unsigned long last)
+{
+	if (tracker->cover.index >= first && tracker->cover.index <= last)
+		ckpt_cover_break(tracker);
+}
+
+void ckpt_known_freshen(struct ckpt_tracker *tracker, unsigned long start, unsigned long end)
+{
+	cover_break_in(tracker, start >> PMD_SHIFT, (end - 1) >> PMD_SHIFT);
+	ckpt_tables_freshen(&tracker->tables, start >> PMD_SHIFT, (end - 1) >> PMD_SHIFT);
+}
+
+void ckpt_known_forget(struct ckpt_tracker *tracker, unsigned long start, unsigned long end)
+{
+	cover_break_in(tracker, start >> PMD_SHIFT, (end - 1) >> PMD_SHIFT);
+	ckpt_tables_unknown(&tracker->tables, start >> PMD_SHIFT, (end - 1) >> PMD_SHIFT);
+}
+
 void ckpt_cover_approach(struct walk *walk, unsigned long addr)
 {
 	struct ckpt_cover *cover = &walk->tracker->cover;
@@ -119,11 +137,22 @@ bool ckpt_events_differ(const struct walk *walk, struct ckpt_events *events)
 	return memcmp(events, &walk->tracker->events, sizeof(*events));
 }
 
+u64 ckpt_known_since(const struct walk *walk)
+{
+	const struct ckpt_tracker *tracker = walk->tracker;
+	struct ckpt_events events;
+
+	if (tracker->mappings_since <= tracker->events_since || ckpt_events_differ(walk, &events))
+		return tracker->mappings_since;
+	return tracker->events_since;
+}
+
 enum trust ckpt_table_enter(struct walk *walk, unsigned long addr, u64 identity)
 {
 	struct ckpt_tracker *tracker = walk->tracker;
 	u64 *entry = walk->known + pmd_index(addr);
 	struct ckpt_events events;
+	u64 stamp;
 
 	if (walk->untracked) {
 		*entry = 0;
@@ -134,9 +163,13 @@ enum trust ckpt_table_enter(struct walk *walk, unsigned long addr, u64 identity)
 		*entry = 0;
 		return TRUST_NOTHING;
 	}
-	if (!(*entry & CKPT_TABLE_FRESH))
+	stamp = *entry & CKPT_TABLE_STAMP_MASK;
+	if (!(*entry & CKPT_TABLE_FRESH)) {
+		if (stamp < ckpt_known_since(walk))
+			return TRUST_NOTHING;
 		return walk->merges ? TRUST_PRESENT_BITS : TRUST_BITS;
-	if ((*entry & CKPT_TABLE_STAMP_MASK) != tracker->stamp || !(walk->vma->vm_flags & VM_WRITE) || walk->merges ||
+	}
+	if (stamp < tracker->events_since || !(walk->vma->vm_flags & VM_WRITE) || walk->merges ||
 	    ckpt_events_differ(walk, &events))
 		return TRUST_NOTHING;
 	return TRUST_PRESENT_BITS;

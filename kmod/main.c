@@ -9,15 +9,19 @@ static int __init ckpt_init(void)
 
 	if (err)
 		return err;
+	ckpt_protect_register();
 	err = ckpt_device_register();
-	if (err)
+	if (err) {
+		ckpt_protect_unregister();
 		ckpt_watch_unregister();
+	}
 	return err;
 }
 
 static void __exit ckpt_exit(void)
 {
 	ckpt_device_unregister();
+	ckpt_protect_unregister();
 	ckpt_watch_unregister();
 }
 

@@ -144,18 +144,38 @@ void ckpt_tables_set(struct ckpt_tables *tables, u64 *entry, unsigned long index
 	*entry = value;
 }
 
+/* Of the chunk at the index: what is in [first, last]. */
+static unsigned long chunk_begin(unsigned long index, unsigned long first)
+{
+	return index == CHUNK(first) ? first % CHUNK_TABLES : 0;
+}
+
+static unsigned long chunk_end(unsigned long index, unsigned long last)
+{
+	return index == CHUNK(last) ? last % CHUNK_TABLES + 1 : CHUNK_TABLES;
+}
+
 void ckpt_tables_freshen(struct ckpt_tables *tables, unsigned long first, unsigned long last)
 {
-	unsigned long index, i, end;
+	unsigned long index, i;
 	u64 *chunk;
 
 	xa_for_each_range(&tables->chunks, index, chunk, CHUNK(first), CHUNK(last)) {
-		i = index == CHUNK(first) ? first % CHUNK_TABLES : 0;
-		end = index == CHUNK(last) ? last % CHUNK_TABLES + 1 : CHUNK_TABLES;
-		for (; i < end; i++)
+		for (i = chunk_begin(index, first); i < chunk_end(index, last); i++)
 			if (chunk[i])
 				chunk[i] |= CKPT_TABLE_FRESH;
 		cond_resched();
+	}
+}
+
+void ckpt_tables_unknown(struct ckpt_tables *tables, unsigned long first, unsigned long last)
+{
+	unsigned long index, begin;
+	u64 *chunk;
+
+	xa_for_each_range(&tables->chunks, index, chunk, CHUNK(first), CHUNK(last)) {
+		begin = chunk_begin(index, first);
+		memset(chunk + begin, 0, (chunk_end(index, last) - begin) * sizeof(*chunk));
 	}
 }
 

@@ -21,8 +21,10 @@ static atomic64_t generations;
 
 void ckpt_tracker_restart(struct ckpt_tracker *tracker)
 {
+	mmap_read_lock(tracker->mm);
 	ckpt_tables_destroy(&tracker->tables);
 	tracker->cover.index = CKPT_COVER_NONE;
+	mmap_read_unlock(tracker->mm);
 	tracker->generation = atomic64_inc_return(&generations);
 }
 
@@ -59,7 +61,7 @@ static void tracker_free(struct ckpt_tracker *tracker)
 	kvfree(tracker->regions);
 	put_pid(tracker->pid);
 	mmdrop(tracker->mm);
-	kfree_rcu(tracker, rcu);
+	kfree(tracker);
 }
 
 static void tracker_destroy(struct ckpt_tracker *tracker)
@@ -67,6 +69,7 @@ static void tracker_destroy(struct ckpt_tracker *tracker)
 	mutex_lock(&trackers_lock);
 	list_del_rcu(&tracker->link);
 	mutex_unlock(&trackers_lock);
+	synchronize_rcu();
 	tracker_free(tracker);
 }
 
@@ -86,6 +89,17 @@ bool ckpt_tracker_of(struct task_struct *task)
 		found |= tracker->pid == task_tgid(task);
 	rcu_read_unlock();
 	return found;
+}
+
+void ckpt_tracker_unknown(struct mm_struct *mm, unsigned long start, unsigned long end)
+{
+	struct ckpt_tracker *tracker;
+
+	rcu_read_lock();
+	list_for_each_entry_rcu(tracker, &trackers, link)
+		if (tracker->mm == mm)
+			ckpt_known_forget(tracker, start, end);
+	rcu_read_unlock();
 }
 
 enum process_state {
@@ -157,7 +171,7 @@ static int tracker_collect(struct file *file, void *argument, struct ckpt_descri
 
 	if (err)
 		return err;
-	if (!ckpt_soft_dirty_works())
+	if (!ckpt_soft_dirty_works() || !ckpt_protect_seen())
 		return -EOPNOTSUPP;
 	collect->out_count = 0;
 	collect->out_walk_end = collect->start;

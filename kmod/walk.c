@@ -17,6 +17,9 @@
  *    VMA that had the flag again ("fresh" tables), permission may have been given, used, and taken away again: by
  *    mprotect, fork, NUMA scanning. If that can have happened, all of the table is written. NUMA scanning does not need
  *    the mmap lock for write, but it changes entries under their table's lock, and counts before it begins.
+ *    From 6.0 to 6.18 the flag may be gone again before it is seen here: two mappings that merge have the flags of one of
+ *    them. There, every table is taken for fresh if mappings have changed at all, and what was in a range of mprotect()
+ *    is not known any more (protect.c).
  * 2. mremap() of whole aligned tables moves the table, not its entries, and sets no bit. So the tracker remembers for
  *    each 2 MiB which table it armed there ("known" tables), and of no table two places. In a table that it did not
  *    arm, or armed elsewhere since, everything is written.
@@ -29,7 +32,7 @@
  *    makes small huge pages of read-only memory (7.x), and a read fault of a swapped page after hole 1. Those are clean
  *    for the CPU, while an armed entry has the CPU's dirty bit, or gets it. So what is clean is written. A page that
  *    MADV_FREE gave back has to stay clean, and is reported each time. A swap slot has no such bit: where KSM is at
- *    work, and where VM_SOFTDIRTY gets lost when mappings merge (before 6.19), swapped is written.
+ *    work, and where VM_SOFTDIRTY gets lost, swapped is written.
  * 6. Secondary MMUs (mmu notifiers), userfaultfd, hugetlb and shadow stacks: not tracked, always written.
  */
 #include <linux/hugetlb.h>
@@ -68,16 +71,6 @@ static bool vma_unsettled(const struct vm_area_struct *vma)
 	return vma->vm_flags & VM_SOFTDIRTY && vma_kind(vma) <= VMA_FILE;
 }
 
-/* The tables there are fresh. If part of one was collected just now, that part has to be looked at again. */
-static void tables_freshen(struct ckpt_tracker *tracker, unsigned long start, unsigned long end)
-{
-	unsigned long first = start >> PMD_SHIFT, last = (end - 1) >> PMD_SHIFT;
-
-	if (tracker->cover.index >= first && tracker->cover.index <= last)
-		ckpt_cover_break(tracker);
-	ckpt_tables_freshen(&tracker->tables, first, last);
-}
-
 static struct vm_area_struct *window_find_unsettled(struct walk *walk, unsigned long addr)
 {
 	struct vm_area_struct *vma = find_vma(walk->mm, addr);
@@ -97,7 +90,7 @@ static bool window_freshen(struct walk *walk)
 	walk->fresh_start = vma->vm_start;
 	for (; vma; vma = window_find_unsettled(walk, vma->vm_end))
 		walk->fresh_end = vma->vm_end;
-	tables_freshen(walk->tracker, walk->fresh_start, walk->fresh_end);
+	ckpt_known_freshen(walk->tracker, walk->fresh_start, walk->fresh_end);
 	return true;
 }
 
@@ -111,19 +104,30 @@ static void window_settle(struct walk *walk)
 			ckpt_vma_clear_soft_dirty(vma);
 }
 
+static void stamp_next(struct ckpt_tracker *tracker)
+{
+	if (tracker->stamp++ < CKPT_TABLE_STAMP_MASK)
+		return;
+	ckpt_tables_expire(&tracker->tables);
+	ckpt_cover_break(tracker);
+	tracker->stamp = tracker->events_since = tracker->mappings_since = 1;
+}
+
 static void window_read_events(struct walk *walk)
 {
 	struct ckpt_tracker *tracker = walk->tracker;
+	u64 mappings = ckpt_mappings_read(walk->mm, tracker->mappings);
 	struct ckpt_events events;
+	bool differ = ckpt_events_differ(walk, &events);
 
-	if (!ckpt_events_differ(walk, &events))
-		return;
+	if (differ || mappings != tracker->mappings)
+		stamp_next(tracker);
+	if (differ)
+		tracker->events_since = tracker->stamp;
+	if (mappings != tracker->mappings)
+		tracker->mappings_since = tracker->stamp;
 	tracker->events = events;
-	if (tracker->stamp++ == CKPT_TABLE_STAMP_MASK) {
-		ckpt_tables_expire(&tracker->tables);
-		ckpt_cover_break(tracker);
-		tracker->stamp = 1;
-	}
+	tracker->mappings = mappings;
 }
 
 /* ---- tables ---- */
@@ -249,6 +253,8 @@ static void window_walk(struct walk *walk)
 			walk->next = end;
 	}
 	ckpt_cover_approach(walk, walk->next);
+	ckpt_tables_forget(&walk->tracker->tables, walk->chunk, walk->next >> PUD_SHIFT);
+	walk->chunk = max(walk->chunk, walk->next >> PUD_SHIFT);
 }
 
 /* The next window begins where the next VMA does. */
@@ -345,7 +351,6 @@ int ckpt_walk(struct ckpt_tracker *tracker, struct mm_struct *mm, struct ckpt_co
 	ckpt_walk_flush(&walk);
 	dec_tlb_flush_pending(mm);
 	tracker->cover.next = walk.next;
-	ckpt_tables_forget(&tracker->tables, walk.chunk, walk.next >> PUD_SHIFT);
 	collect->out_count += walk.count;
 	collect->out_walk_end = walk.next < walk.end ? walk.next : collect->end;
 	return err;

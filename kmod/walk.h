@@ -68,6 +68,8 @@ u64 ckpt_huge_identity(const pmd_t *pmd);
 pud_t *ckpt_pud_at(struct mm_struct *mm, unsigned long addr);
 /* See hole 1. What may take write permission away unseen: held off by the mmap lock, or counted here before it acts. */
 bool ckpt_events_differ(const struct walk *walk, struct ckpt_events *events);
+/* The stamp since which a known table that is not fresh has to be known. Under a table's lock, and for that table. */
+u64 ckpt_known_since(const struct walk *walk);
 /* The walk is in the table at addr, and has its lock. What is armed here is not known elsewhere any more. */
 enum trust ckpt_table_enter(struct walk *walk, unsigned long addr, u64 identity);
 /* [addr, done) was collected. */
@@ -76,6 +78,8 @@ void ckpt_table_leave(struct walk *walk, unsigned long addr, unsigned long done,
 void ckpt_cover_begin(struct walk *walk);
 /* The walk comes to the table at addr; may sleep. */
 void ckpt_cover_approach(struct walk *walk, unsigned long addr);
+/* In [start, end): tables are fresh, see hole 1. If part of one was collected just now, it has to be looked at again. */
+void ckpt_known_freshen(struct ckpt_tracker *tracker, unsigned long start, unsigned long end);
 /* What was collected of the table so far counts no more. */
 void ckpt_cover_break(struct ckpt_tracker *tracker);
 
