@@ -11,13 +11,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
-
-/* An entry of /proc/PID/pagemap. */
-#define PAGEMAP_PRESENT		(UINT64_C(1) << 63)
-#define PAGEMAP_SWAPPED		(UINT64_C(1) << 62)
-#define PAGEMAP_FILE		(UINT64_C(1) << 61)	/* of a file, or shared */
-#define PAGEMAP_PROTECTED	(UINT64_C(1) << 57)	/* by userfaultfd */
-#define PAGEMAP_SOFT_DIRTY	(UINT64_C(1) << 55)
+#include "pagescan.h"
 
 #define BLOCK_PAGES (LOOK_BLOCK_BYTES / PAGE_BYTES)
 

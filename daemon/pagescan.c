@@ -14,12 +14,6 @@
 #include "faults.h"
 #include "pagemap_scan.h"
 
-/* An entry of /proc/PID/pagemap. */
-#define ENTRY_PRESENT		(UINT64_C(1) << 63)
-#define ENTRY_SWAPPED		(UINT64_C(1) << 62)
-#define ENTRY_FILE		(UINT64_C(1) << 61)	/* of a file, or shared */
-#define ENTRY_SOFT_DIRTY	(UINT64_C(1) << 55)
-#define ENTRY_FRAME		((UINT64_C(1) << 55) - 1)
 #define READ_ENTRIES		4096
 #define VEC_REGIONS		1024
 
@@ -64,22 +58,22 @@ static void zero_frame_find(void)
 		return;
 	(void)*page;
 	if (pread(pagemap, &entry, sizeof(entry), (off_t)((uintptr_t)page / PAGE_BYTES * sizeof(entry))) == sizeof(entry))
-		zero_frame = entry & ENTRY_FRAME;
+		zero_frame = entry & PAGEMAP_FRAME;
 	munmap((void *)page, PAGE_BYTES);
 }
 
 static bool is_zero_page(uint64_t entry)
 {
-	return entry & ENTRY_PRESENT && zero_frame && (entry & ENTRY_FRAME) == zero_frame;
+	return entry & PAGEMAP_PRESENT && zero_frame && (entry & PAGEMAP_FRAME) == zero_frame;
 }
 
 static uint32_t entry_categories(uint64_t entry, enum pagescan what)
 {
-	if (is_zero_page(entry) || entry & ENTRY_FILE || (what == PAGESCAN_SOFT_DIRTY && !(entry & ENTRY_SOFT_DIRTY)))
+	if (is_zero_page(entry) || entry & PAGEMAP_FILE || (what == PAGESCAN_SOFT_DIRTY && !(entry & PAGEMAP_SOFT_DIRTY)))
 		return 0;
-	if (entry & ENTRY_PRESENT)
+	if (entry & PAGEMAP_PRESENT)
 		return CKPT_PAGE_PRESENT;
-	return entry & ENTRY_SWAPPED ? CKPT_PAGE_SWAPPED : 0;
+	return entry & PAGEMAP_SWAPPED ? CKPT_PAGE_SWAPPED : 0;
 }
 
 static int scan_by_reading(int pagemap, enum pagescan what, uint64_t start, uint64_t end, uint32_t categories,
@@ -197,4 +191,12 @@ int pagescan_probe_ioctl(void)
 	/* Nothing lies in the first page, so nothing is asked, but all flags are checked. */
 	argument.end = PAGE_BYTES;
 	return err ? err : ioctl(pagemap, PAGEMAP_SCAN, &argument) < 0 ? -errno : 0;
+}
+
+uint64_t pagescan_entry(int pagemap, uint64_t address)
+{
+	uint64_t entry;
+	ssize_t bytes = pread(pagemap, &entry, sizeof(entry), (off_t)(address / PAGE_BYTES * sizeof(entry)));
+
+	return bytes == sizeof(entry) ? entry : 0;
 }

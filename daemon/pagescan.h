@@ -13,6 +13,14 @@
 
 #include "region.h"
 
+/* An entry of /proc/PID/pagemap. */
+#define PAGEMAP_PRESENT		(UINT64_C(1) << 63)
+#define PAGEMAP_SWAPPED		(UINT64_C(1) << 62)
+#define PAGEMAP_FILE		(UINT64_C(1) << 61)		/* of a file, or shared */
+#define PAGEMAP_PROTECTED	(UINT64_C(1) << 57)		/* by userfaultfd */
+#define PAGEMAP_SOFT_DIRTY	(UINT64_C(1) << 55)
+#define PAGEMAP_FRAME		((UINT64_C(1) << 55) - 1)	/* where the page is, in memory or in swap */
+
 enum pagescan {
 	PAGESCAN_PRESENT,	/* what is in memory or in swap */
 	PAGESCAN_SOFT_DIRTY,	/* of it, what the kernel holds for written since clear_refs */
@@ -37,6 +45,8 @@ bool pagescan_alive(int pagemap);
  */
 int pagescan(int pagemap, enum pagescan what, uint64_t start, uint64_t end, uint32_t categories,
 	     struct regions *regions);
+/* The entry of one page; 0 if it cannot be read. */
+uint64_t pagescan_entry(int pagemap, uint64_t address);
 /* Whether this kernel has the ioctl with write-protection; 0 or -errno. */
 int pagescan_probe_ioctl(void);
 

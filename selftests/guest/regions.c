@@ -3,6 +3,7 @@
  * Exact regions and categories of mappings made for it. The test tracks itself. What is expected is written as pages
  * of the mapping and letters: w written, p present, s swapped, f file, z zero page, h huge, u untracked, S shared.
  */
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/uio.h>
 #include <sys/utsname.h>

@@ -3,7 +3,7 @@
  * The daemon's trackers: every mechanism keeps the promises of tracker.h.
  *
  *	trackers		all mechanisms; the module is loaded
- *	trackers without	/dev/ckpt is missing: says so, and chooses procfs
+ *	trackers without	/dev/ckpt is missing: says so, and chooses procfs, or hash if that does not work
  */
 #include <sys/prctl.h>
 #include <sys/utsname.h>
@@ -402,9 +402,10 @@ static void choosing(void)
 /* Without the module the next best is chosen, and it is said why. */
 static void without_module(void)
 {
+	const char *best = tracker_choose("procfs", &problem) ? "procfs" : "hash";
 	const struct tracker_mechanism *chosen = tracker_choose("auto", &problem);
 
-	if (!chosen || strcmp(chosen->name, "procfs") || !strstr(problem.text, "modprobe ckpt"))
+	if (!chosen || strcmp(chosen->name, best) || !strstr(problem.text, "modprobe ckpt"))
 		fail("chosen %s, because %s", chosen ? chosen->name : "nothing", problem.text);
 	require(!tracker_choose("soft-dirty", &problem) && strstr(problem.text, "modprobe ckpt"));
 	require(!tracker_choose("uffd-wp", &problem) && strstr(problem.text, "modprobe ckpt"));
@@ -412,15 +413,32 @@ static void without_module(void)
 	mechanism(chosen);
 }
 
-/* uffd-wp needs a kernel; the others work on all that are supported. */
+/* Of Debian's kernels, which have it as it came. */
+static bool forgets_writes(void)
+{
+	struct utsname name;
+	int major, minor;
+
+	require(uname(&name) == 0 && sscanf(name.release, "%d.%d", &major, &minor) == 2);
+	return major == 6 && minor < 19;
+}
+
+/* uffd-wp and procfs do not work on each kernel; the others do. */
 static void try_mechanism(const struct tracker_mechanism *tried)
 {
-	if (!tried->probe(&problem)) {
+	const bool procfs = !strcmp(tried->name, "procfs");
+	const bool works = !tried->probe(&problem);
+
+	require(!procfs || works == !forgets_writes());
+	if (works) {
 		mechanism(tried);
 		return;
 	}
 	printf("%s: %s\n", tried->name, problem.text);
-	require(!strcmp(tried->name, "uffd-wp") && strstr(problem.text, "6.7") && !has_wp_async());
+	if (procfs)
+		require(strstr(problem.text, "may forget that a page was written"));
+	else
+		require(!strcmp(tried->name, "uffd-wp") && strstr(problem.text, "6.7") && !has_wp_async());
 }
 
 /* More regions than the kernel looks up at once, and fewer than fit into one answer: each page is told once, in order. */

@@ -15,7 +15,9 @@ cells = report["cells"]
 print(report["environment"])
 for name in "kernel", "machine", "cpu", "cpus", "module_version", "page_bytes":
     assert report["environment"][name], name
-for mechanism in "soft-dirty", "procfs", "hash":
+measured = {c["mechanism"] for c in cells}
+assert measured - {"uffd-wp", "procfs"} == {"soft-dirty", "hash"}, measured
+for mechanism in measured - {"uffd-wp"}:
     for key in itertools.product((4 << 20, 32 << 20), (0, 0.01, 1), (False, True)):
         found = [c for c in cells if (c["mechanism"], c["peer"], c["mapped_bytes"], c["density"], c["thp"]) ==
                  (mechanism, "pagemap+clear_refs", *key)]

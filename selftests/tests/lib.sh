@@ -209,6 +209,8 @@ memory_job_finish() {
 	check_digest out memory --arena-mib 8
 }
 
+# Without the module.
+next_best() { mechanism_works procfs && echo procfs || echo hash; }
 mechanism_works() { ckptctl doctor | grep -q "^ok .*mechanism $1 "; } # MECHANISM
 
 # --- cases ---

@@ -31,7 +31,7 @@ between_daemons() {
 # Without jobs a daemon does not hold the module. A job that begins without it is tracked by other means, and the next one
 # by the module again.
 between_jobs() {
-	configure "mechanism = soft-dirty, procfs"
+	configure "mechanism = soft-dirty, procfs, hash"
 	ckptd_start
 	memory_job_start
 	mechanism_is soft-dirty
@@ -41,7 +41,7 @@ between_jobs() {
 	await "the module to be free" 10 unload
 	rm -rf "$job_dir"
 	memory_job_start
-	mechanism_is procfs
+	mechanism_is "$(next_best)"
 	touch stop
 	run_ends 0
 	check_output out
@@ -56,14 +56,14 @@ between_jobs() {
 
 # A daemon that finds no module for a job that it takes up tracks it by other means.
 missing_at_restart() {
-	configure "mechanism = soft-dirty, procfs"
+	configure "mechanism = soft-dirty, procfs, hash"
 	ckptd_start
 	memory_job_start
 	ckptd_stop
 	await "the module to be free" 10 unload
 	ckptd_start
 	await "two epochs of the next ckptd" 60 field_is_least epochs 2
-	mechanism_is procfs
+	mechanism_is "$(next_best)"
 	memory_job_finish
 	modprobe ckpt
 }
