@@ -43,8 +43,8 @@ int module_probe(uint32_t mechanism, const char *why_not, struct problem *proble
 
 static int softdirty_probe(struct problem *problem)
 {
-	return module_probe(CKPT_MECHANISM_SOFT_DIRTY, "the kernel was built without CONFIG_MEM_SOFT_DIRTY, or runs as a "
-			    "Xen PV guest", problem);
+	return module_probe(CKPT_MECHANISM_SOFT_DIRTY, "the kernel was built without CONFIG_MEM_SOFT_DIRTY, runs as a "
+			    "Xen PV guest, or lets nobody set kprobes (see its log)", problem);
 }
 
 static int track_problem(const struct tracker *tracker, int err, struct problem *problem)

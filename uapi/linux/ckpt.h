@@ -40,10 +40,11 @@
  *
  * Unknown means written.  What is reported may be more than what was written: whole huge pages, memory that moved
  * (mremap), page tables that the kernel rebuilt, pages that it mapped anew (back from swap, merged by KSM), pages with
- * references from elsewhere (I/O in flight, pins), on kernels before 6.0 what was written and then made read-only, and
- * everything in memory that cannot be tracked (CKPT_PAGE_UNTRACKED).  It is never less, with two exceptions: shared
- * mappings (CKPT_PAGE_SHARED) are not tracked at all, and whoever else uses soft-dirty on this process takes the bits
- * away: writing 4 to /proc/PID/clear_refs, or criu --track-mem.
+ * references from elsewhere (I/O in flight, pins), on kernels before 6.0 what was written and then made read-only, from
+ * 6.0 to 6.18 what is in swap, page tables with a range of mprotect(), and after fork() or NUMA scanning those of a
+ * process whose mappings changed, and everything in memory that cannot be tracked (CKPT_PAGE_UNTRACKED).  It is never
+ * less, with two exceptions: shared mappings (CKPT_PAGE_SHARED) are not tracked at all, and whoever else uses soft-dirty
+ * on this process takes the bits away: writing 4 to /proc/PID/clear_refs, or criu --track-mem.
  *
  * Where COLLECT does not work, or is not wanted, a tracker can give a userfaultfd of its address space instead: one
  * that behaves as if the process had made it and passed it on, while the process is neither stopped nor changed.
