@@ -11,12 +11,12 @@ set -eu
 for events in '' d u m p w wu f fwu c s; do
 	oracle pieces -n 6 -e "$events"
 done
-for mechanism in soft-dirty uffd-wp; do
+for mechanism in soft-dirty uffd-wp procfs; do
 	oracle $mechanism -n 50
 	oracle $mechanism -m 5 -n 20 -p 20
 done
 two_cpus
-for mechanism in soft-dirty uffd-wp; do
+for mechanism in soft-dirty uffd-wp procfs; do
 	oracle $mechanism -n 30
 done
 enough 60
