@@ -60,6 +60,8 @@ struct class {
 	unsigned int hook_timeout_ms;
 	char *notice_signal;         /* a name, or "none": class_signal() */
 	unsigned int notice_grace_ms;
+	char *save_signal;
+	unsigned int save_window_ms; /* from save_signal until the job is killed */
 	char *end_signal;
 	unsigned int end_grace_ms;
 	struct origins origins;

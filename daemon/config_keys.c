@@ -386,6 +386,15 @@ static const struct key class_keys[] = {
 	  .meaning = "How long the job runs on after notice_signal before it is saved; less, when the "
 		     "window could be missed otherwise.",
 	  .reason = "the window is short." },
+	{ "save_signal", CLASS(save_signal), .reload = RELOAD_AT_ONCE, .fallback = "none", SIGNAL,
+	  .meaning = "When 'ckptctl run' gets this signal, the job is saved and ends with status 75, as after "
+		     "a notice; the program does not get it. For schedulers that announce a time limit, a "
+		     "preemption or a requeue by a signal: Slurm sends TERM, or what sbatch --signal names.",
+	  .reason = "the program may have a use for it." },
+	{ "save_window", CLASS(save_window_ms), .reload = RELOAD_AT_ONCE, DURATION(5 * SECOND, HOUR),
+	  .fallback = "30s",
+	  .meaning = "How long after save_signal the job has until it is killed.",
+	  .reason = "Slurm's KillWait." },
 	{ "end_signal", CLASS(end_signal), .reload = RELOAD_AT_ONCE, .fallback = "TERM", SIGNAL,
 	  .meaning = "Sent to the job's process group when it is ended without being saved, because its "
 		     "'ckptctl run' is gone; end_grace later it is killed.",

@@ -17,6 +17,7 @@
  *	CKPT_CHECKPOINT_TIME  seconds since 1970; of that
  *	CKPT_OLD_NODE       *_restore: where that was taken
  *	CKPT_FINAL          on_committed: 1 if the job is saved and ended, else 0
+ *	CKPT_CAUSE          on_committed, final: notice if the node is taken away, signal if the class's save_signal came
  *	CKPT_PID            post_restore, on_*: of the job's first process, as seen on the node
  *	CKPT_SAFETY, CKPT_FORECAST_MS, CKPT_BUDGET_MS   on_forecast: see policy.h
  *	CKPT_LEFT_MS        on_missed: until the end of the node

@@ -168,10 +168,47 @@ static bool is_terminal_signal(int number)
 	       number == SIGWINCH || number == SIGCONT;
 }
 
+bool job_ends_from_outside(int number)
+{
+	return number == SIGTERM || number == SIGKILL || number == SIGHUP || number == SIGXCPU;
+}
+
+/* If this is what the class saves jobs on; else it is the program's. */
+static bool save_on_signal(struct job *job, int number)
+{
+	unsigned int window_ms;
+	bool saves;
+
+	pthread_mutex_lock(&job->lock);
+	saves = number == class_signal(job->class->save_signal);
+	window_ms = job->class->save_window_ms;
+	job->saves_on_signal |= saves && !job->want_final;
+	job->told_to_end |= !saves && job_ends_from_outside(number);
+	pthread_mutex_unlock(&job->lock);
+	if (!saves)
+		return false;
+	log_info("%s: its run got SIG%s: taking a final checkpoint, in %u s at most", job->id, sigabbrev_np(number),
+		 window_ms / 1000);
+	job_want_final(job, clock_ms() + window_ms);
+	return true;
+}
+
+bool job_saved_on_signal(struct job *job)
+{
+	bool saved;
+
+	pthread_mutex_lock(&job->lock);
+	saved = job->saves_on_signal;
+	pthread_mutex_unlock(&job->lock);
+	return saved;
+}
+
 int job_signal(struct job *job, int number)
 {
 	int ret = -ESRCH;
 
+	if (save_on_signal(job, number))
+		return 0;
 	pthread_mutex_lock(&job->lock);
 	if (job->root_pidfd >= 0) {
 		int probe = is_terminal_signal(number) ? 0 : number;

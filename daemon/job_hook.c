@@ -167,6 +167,8 @@ void job_hook_committed(struct job *job, bool final)
 	if (!call)
 		return;
 	hook_call_set(call, "CKPT_FINAL", "%d", final);
+	if (final)
+		hook_call_set(call, "CKPT_CAUSE", "%s", job_saved_on_signal(job) ? "signal" : "notice");
 	if (!final) {
 		job_hook_start(job, call);
 		return;

@@ -104,6 +104,8 @@ struct job {
 	bool want_checkpoint;
 	bool warned;
 	bool want_final;
+	bool saves_on_signal;           /* that is why */
+	bool told_to_end;               /* from outside, see job_ends_from_outside() */
 	bool want_end;
 	bool want_leave;
 	bool lease_ends;
@@ -193,6 +195,13 @@ void job_hook_committed(struct job *job, bool final);
 /* Waits for those at work; none is started after it. */
 void job_hooks_end(struct job *job);
 
+/*
+ * What schedulers and the kernel send, not who wants the program's end for good: if such a signal has ended it, its
+ * checkpoints are still wanted.
+ */
+bool job_ends_from_outside(int number);
+/* The final checkpoint is save_signal's doing, not a notice's. */
+bool job_saved_on_signal(struct job *job);
 /* To all of the job's process group; 0: to nobody. */
 void job_signal_group(struct job *job, int number);
 

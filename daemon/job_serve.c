@@ -585,6 +585,36 @@ static int retire(struct job *job, struct problem *problem)
 					  job->class->keep_after_end_ms / 1000, problem);
 }
 
+static bool has_checkpoint(struct job *job)
+{
+	char **names;
+	size_t count;
+
+	if (store_list_checkpoints(job->reader.store, &names, &count, NULL))
+		return true;
+	job_free_names(names, count);
+	return count;
+}
+
+/* A scheduler that requeues the job wants its checkpoints; one that does not has them pruned. */
+static bool is_still_wanted(struct job *job, const json_t *event)
+{
+	struct problem problem;
+	bool told;
+
+	pthread_mutex_lock(&job->lock);
+	told = job->told_to_end;
+	pthread_mutex_unlock(&job->lock);
+	if (!told && !job_ends_from_outside((int)json_integer_value(json_object_get(event, "killed"))))
+		return false;
+	/* It was never taken up again. */
+	if (!job->reader.store && job_open_store(job, STORE_KNOWN, &problem)) {
+		log_warn("%s: %s", job->id, problem.text);
+		return true;
+	}
+	return has_checkpoint(job);
+}
+
 static void end_exited(struct job *job)
 {
 	struct problem problem;
@@ -594,6 +624,13 @@ static void end_exited(struct job *job)
 	if (!event) {
 		set_failed(job, JOB_STATUS_FAILED, "the job was killed from outside, with all its processes; "
 			   "its checkpoints are kept");
+		job_release(job);
+		return;
+	}
+	if (is_still_wanted(job, event)) {
+		json_object_set_new(event, "text", json_string("the program was ended from outside, so its "
+				    "checkpoints are kept: the same line goes on from the last one"));
+		set_last_event(job, event);
 		job_release(job);
 		return;
 	}
@@ -611,17 +648,6 @@ static void end_exited(struct job *job)
 								problem.text));
 	}
 	set_last_event(job, event);
-}
-
-static bool has_checkpoint(struct job *job)
-{
-	char **names;
-	size_t count;
-
-	if (store_list_checkpoints(job->reader.store, &names, &count, NULL))
-		return true;
-	job_free_names(names, count);
-	return count;
 }
 
 static void end_damaged(struct job *job)
@@ -668,9 +694,10 @@ void job_end(struct job *job, enum outcome outcome)
 		job_kill_init(job);
 		fault("job.interrupted");
 		job_hook_committed(job, true);
-		set_last_event(job, json_pack("{s:s, s:s}", "event", "interrupted", "text",
-					  "this node will be taken away; the job is saved and goes on when the "
-					  "same line is run on another node"));
+		set_last_event(job, json_pack("{s:s, s:s}", "event", "interrupted", "text", job_saved_on_signal(job) ?
+					  "the job is saved, as a signal asked, and goes on when the same line is run "
+					  "again" : "this node will be taken away; the job is saved and goes on when "
+					  "the same line is run on another node"));
 		return;
 	case OUTCOME_DAMAGED:
 		job_kill_init(job);

@@ -84,7 +84,7 @@ hook_make() {
 	chmod 777 $told
 	cat >$hooks/tell <<-'END'
 		#!/bin/sh
-		echo "$1 $(id -un) $2 final=$CKPT_FINAL old=$CKPT_OLD_NODE safety=$CKPT_SAFETY class=$CKPT_CLASS" >>/var/told/all
+		echo "$1 $(id -un) $2 final=$CKPT_FINAL cause=$CKPT_CAUSE old=$CKPT_OLD_NODE safety=$CKPT_SAFETY class=$CKPT_CLASS" >>/var/told/all
 		[ ! -e /var/told/no_license ] || { echo "no license left"; exit 1; }
 	END
 	chmod 755 $hooks/tell
@@ -93,6 +93,46 @@ hook_make() {
 }
 
 heard() { grep -q "^$1" $told/all; }
+
+restored() { [ "$(grep -c "goes on from checkpoint" err)" = "$1" ]; } # TIMES
+
+ends() {
+	hook_make
+	configure "save_signal = USR1" "save_window = 60s" "on_committed = $hooks/tell"
+	ckptd_start
+	job_start
+	await "an epoch" 60 field_is_least epochs 1
+	progress 3
+
+	echo "== a signal that asks for it"
+	kill -USR1 $run
+	run_ends 75
+	grep "the job is saved, as a signal asked" err
+	heard "on_committed scientist 1000-loop final=1 cause=signal"
+	test ! -e got
+	job_start
+	await "the restore" 90 restored 1
+	progress 3
+
+	echo "== one that ends the program, as when a scheduler requeues it"
+	kill -TERM $run
+	run_ends 3
+	grep -q term got
+	grep "ended from outside, so its checkpoints are kept" err
+	job_start
+	await "the restore" 90 restored 2
+	progress 3
+	kill -9 "$(field pid)"
+	run_ends 137
+	job_start
+	await "the restore" 90 restored 3
+	progress 3
+
+	echo "== one that ends it for good"
+	kill -INT $run
+	run_ends 130
+	check_no_trace
+}
 
 hooks() {
 	hook_make
@@ -104,14 +144,14 @@ hooks() {
 	ckptd_start
 	job_start
 	await "an epoch" 60 field_is_least epochs 1
-	await "the alert" 120 heard "on_forecast scientist 1000-loop final= old= safety=unsafe class=test"
+	await "the alert" 120 heard "on_forecast scientist 1000-loop final= cause= old= safety=unsafe class=test"
 	grep -q "a notice now would find too much to save" err
 	ckptctl checkpoint 1000-loop
 	await "the hook after it" 60 heard "on_committed scientist 1000-loop final=0"
 	ckptctl drain
 	run_ends 75
 	heard "on_missed root 1000-loop"
-	heard "on_committed scientist 1000-loop final=1"
+	heard "on_committed scientist 1000-loop final=1 cause=notice"
 	ckptd_restart
 
 	echo "== a hook that fails keeps a job from being restored, and nothing else"
@@ -183,7 +223,7 @@ clean_classes() {
 	rm -rf $parts $hooks $told
 }
 
-for case in ${*:-reload hooks retention}; do
+for case in ${*:-reload hooks ends retention}; do
 	clean_classes
 	try "$case" "$case"
 done

@@ -114,6 +114,8 @@ static void defaults(void **state)
 	assert_null(class->pre_restore);
 	assert_int_equal(class->hook_timeout_ms, 30000);
 	assert_int_equal(class_signal(class->notice_signal), 0);
+	assert_int_equal(class_signal(class->save_signal), 0);
+	assert_int_equal(class->save_window_ms, 30000);
 	assert_int_equal(class_signal(class->end_signal), SIGTERM);
 	assert_int_equal(class->end_grace_ms, 5000);
 	assert_int_equal(class->keep, 2);
@@ -138,7 +140,7 @@ static void every_key(void **state)
 		"compress=zstd:19\nepoch_interval=1h\ncheckpoint_interval=0\nkeep=100\n"
 		"buffer_memory=4096K\nio_limit=100M\ncpu_limit=2\nghost_limit=1T\nwindow=2m\nmargin=0\ncriu_timeout=90s\n"
 		"reserve=10\nmtbf=40d\nkeep_after_end=3650d\nkeep_abandoned=1s\nnotice_signal=USR1\n"
-		"notice_grace=10m\nend_signal=none\nend_grace=0\nhook_timeout=1h\n"
+		"notice_grace=10m\nsave_signal=TERM\nsave_window=1h\nend_signal=none\nend_grace=0\nhook_timeout=1h\n"
 		"pre_restore=root /usr/local/lib/a\non_missed = job  /b\non_forecast = /c\npost_restore=\n"
 		"[class b]\nstore=/b\nstore_user=root\nwindow=30s\ncompress=zstd");
 	const struct class *a = config_class(config, "a_-9"), *b = config_class(config, "b");
@@ -165,6 +167,8 @@ static void every_key(void **state)
 	assert_true(a->keep_after_end_ms == 3650ull * 86400000);
 	assert_true(a->keep_abandoned_ms == 1000);
 	assert_int_equal(class_signal(a->notice_signal), SIGUSR1);
+	assert_int_equal(class_signal(a->save_signal), SIGTERM);
+	assert_int_equal(a->save_window_ms, 3600000);
 	assert_int_equal(class_signal(a->end_signal), 0);
 	assert_string_equal(class_hook(a, HOOK_PRE_RESTORE, NULL), "root /usr/local/lib/a");
 	assert_null(class_hook(a, HOOK_POST_RESTORE, NULL));
