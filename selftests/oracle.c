@@ -25,6 +25,7 @@ struct oracle_page {
 	uint64_t address;	/* 0: free */
 	uint32_t index;		/* in content */
 	bool held;
+	bool unread;		/* it was reported, and could not be read */
 	uint32_t reported;	/* last by this collect */
 };
 
@@ -146,12 +147,16 @@ static void page_take(struct oracle *oracle, uint64_t address, const char *conte
 
 	oracle->changed_pages += !page->held || !content || memcmp(page_content(oracle, page), content, PAGE_BYTES);
 	page->held = content != NULL;
+	page->unread = !content;
 	page->reported = oracle->collects;
 	if (content)
 		memcpy(page_content(oracle, page), content, PAGE_BYTES);
 }
 
-/* What cannot be read is gone by now. */
+/*
+ * What cannot be read is gone by now, or has moved away and may come back as it was (mremap), which nobody reports. The
+ * daemon holds it no longer then, and reads what it does not hold at the checkpoint (take_unchanged() in pageserver.c).
+ */
 static void region_take(struct oracle *oracle, const struct region *region)
 {
 	uint64_t at = region->start;
@@ -278,7 +283,7 @@ static bool page_same(const struct oracle *oracle, uint64_t address, const char 
 	const char *held = page->held ? page_content(oracle, page) : zero;
 	size_t at = 0;
 
-	if (!memcmp(now, held, PAGE_BYTES))
+	if (page->unread || !memcmp(now, held, PAGE_BYTES))
 		return true;
 	while (now[at] == held[at])
 		at++;
