@@ -24,7 +24,7 @@ ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCKPT_VERSION='"$(VERSION)"' $(WARN) $(CF
 	-Iuapi -Idaemon -Itools -Iselftests $(PKG_CFLAGS) -pthread -MMD -MP
 
 # Everything of the daemon but its main() and the job's init is one library, that tools and tests use.
-LIB_SRC := $(filter-out daemon/main.c daemon/init.c daemon/criu_fsuid.c,$(wildcard daemon/*.c))
+LIB_SRC := $(filter-out daemon/main.c daemon/init.c daemon/criu_preload.c,$(wildcard daemon/*.c))
 LIB := $(BUILD)/libckpt.a
 UNIT_TESTS := $(patsubst selftests/unit/%.c,$(BUILD)/unit/%,$(wildcard selftests/unit/*.c))
 # What tests share is a library as well. A guest test of several files is a directory.
@@ -34,7 +34,7 @@ GUEST_TEST_DIRS := $(patsubst selftests/guest/%/,%,$(wildcard selftests/guest/*/
 GUEST_TESTS := $(patsubst selftests/guest/%.c,$(BUILD)/guest/%,$(wildcard selftests/guest/*.c)) \
 	$(addprefix $(BUILD)/guest/,$(GUEST_TEST_DIRS))
 FUZZ_TESTS := $(patsubst selftests/fuzz/%.c,$(BUILD)/fuzz/%,$(filter-out %/driver.c,$(wildcard selftests/fuzz/*.c)))
-PROGRAMS := $(BUILD)/ckptd $(BUILD)/ckpt-init $(BUILD)/criu-fsuid.so $(BUILD)/ckptctl $(BUILD)/ckptbench
+PROGRAMS := $(BUILD)/ckptd $(BUILD)/ckpt-init $(BUILD)/criu-preload.so $(BUILD)/ckptctl $(BUILD)/ckptbench
 
 all: programs
 programs: $(PROGRAMS)
@@ -59,7 +59,7 @@ $(BUILD)/ckptd: $(BUILD)/obj/daemon/main.o $(LIB)
 	$(link)
 
 # Preloaded into criu; see the file.
-$(BUILD)/criu-fsuid.so: daemon/criu_fsuid.c
+$(BUILD)/criu-preload.so: daemon/criu_preload.c
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -O2 -fPIC -shared -o $@ $<
@@ -172,7 +172,7 @@ demo:
 install: programs
 	install -D -m 755 $(BUILD)/ckptd $(DESTDIR)$(PREFIX)/sbin/ckptd
 	install -D -m 755 $(BUILD)/ckpt-init $(DESTDIR)$(PREFIX)/lib/ckpt/ckpt-init
-	install -D -m 755 $(BUILD)/criu-fsuid.so $(DESTDIR)$(PREFIX)/lib/ckpt/criu-fsuid.so
+	install -D -m 755 $(BUILD)/criu-preload.so $(DESTDIR)$(PREFIX)/lib/ckpt/criu-preload.so
 	install -D -m 755 packaging/hooks/slurm-drain $(DESTDIR)$(PREFIX)/lib/ckpt/hooks/slurm-drain
 	install -D -m 755 $(BUILD)/ckptctl $(DESTDIR)$(PREFIX)/bin/ckptctl
 	install -D -m 755 $(BUILD)/ckptbench $(DESTDIR)$(PREFIX)/bin/ckptbench

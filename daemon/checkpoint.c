@@ -30,6 +30,7 @@
 struct checkpoint {
 	struct reader *reader;
 	struct criu_job *criu;
+	struct criu_run run;
 	const struct checkpoint_options *options;
 	struct checkpoint_stats *stats;
 	struct problem *problem;
@@ -96,19 +97,17 @@ static int dump(struct checkpoint *checkpoint)
 {
 	const struct checkpoint_options *options = checkpoint->options;
 	struct pageserver_stats pages;
+	struct criu_run *run = &checkpoint->run;
 	struct problem waited;
-	struct criu_run run;
 	int64_t begin = clock_ms();
-	int ret = directory_make_empty(checkpoint->criu->images, checkpoint->problem), served;
+	int ret = criu_dump_go(run, checkpoint->criu, checkpoint->problem), served;
 
-	if (ret == 0)
-		ret = criu_dump_start(&run, checkpoint->criu, checkpoint->problem);
 	if (ret)
 		return ret;
-	served = pageserver_serve(run.page_socket, &checkpoint->criu->version, checkpoint->reader,
+	served = pageserver_serve(run->page_socket, &checkpoint->criu->version, checkpoint->reader,
 				  checkpoint->packer, options->criu_timeout_ms,
 				  &pages, checkpoint->problem);
-	ret = criu_wait(&run, checkpoint->criu, "dump.log",
+	ret = criu_wait(run, checkpoint->criu, "dump.log",
 			served == -ETIMEDOUT ? 0 : options->criu_timeout_ms, &waited);
 	checkpoint->stats->criu_ms = clock_ms() - begin;
 	checkpoint->stats->pages = pages.pages_named;
@@ -159,7 +158,7 @@ static int freeze(struct checkpoint *checkpoint)
 }
 
 /* From the freeze to the point from which the job may run on: all its state is in our hands. */
-static int take_all(struct checkpoint *checkpoint)
+static int take_frozen(struct checkpoint *checkpoint)
 {
 	struct pass_stats pass = { 0 };
 	int ret = freeze(checkpoint);
@@ -185,6 +184,19 @@ static int take_all(struct checkpoint *checkpoint)
 		ret = check_frozen(checkpoint);
 	if (ret == 0)
 		ret = fault("checkpoint.dumped");
+	return ret;
+}
+
+static int take_all(struct checkpoint *checkpoint)
+{
+	int timeout_ms = checkpoint->options->criu_timeout_ms;
+	int ret = criu_dump_prepare(&checkpoint->run, checkpoint->criu, timeout_ms, checkpoint->problem);
+
+	if (ret)
+		return ret;
+	ret = take_frozen(checkpoint);
+	/* Where it was waited for, it is none any more. */
+	criu_dump_cancel(&checkpoint->run, checkpoint->criu, timeout_ms);
 	return ret;
 }
 

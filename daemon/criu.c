@@ -25,16 +25,27 @@
 
 #include "cgroup.h"
 #include "cleanup.h"
+#include "directory.h"
 #include "faults.h"
 #include "init_spec.h"
 #include "image.h"
 #include "proc.h"
 
-#ifndef CKPT_FSUID_PATH
-#define CKPT_FSUID_PATH "/usr/lib/ckpt/criu-fsuid.so"
+#ifndef CKPT_PRELOAD_PATH
+#define CKPT_PRELOAD_PATH "/usr/lib/ckpt/criu-preload.so"
 #endif
 
-#define PAGE_SOCKET_FD 3
+/* criu's, for a dump. */
+enum {
+	PAGE_SOCKET_FD = 3,
+	HOLD_FD,
+	CRIU_FDS_END,
+};
+
+#define PAGE_SOCKET_TEXT "3"
+#define HOLD_VARIABLE "CKPT_HOLD=4"
+/* What the preloaded part says of itself, see criu_preload.c. */
+#define PRELOADED "ckpt: preloaded"
 #define CRIU_CACHE "/run/criu.kdat"
 #define MAX_ARGUMENTS 48
 /* A guest under emulation needs seconds where a node needs milliseconds. */
@@ -54,12 +65,20 @@ struct command {
 	char ghost_limit[32];
 	char fsuid[64];
 	char preload[PATH_MAX + 16];
-	char *environment[4];
+	char *environment[6];
+	size_t variables;
 };
+
+#define RUN_NONE ((struct criu_run){ .pidfd = -1, .page_socket = -1, .hold = -1 })
 
 static void command_add(struct command *command, const char *argument)
 {
 	command->arguments[command->count++] = (char *)argument;
+}
+
+static void command_set(struct command *command, const char *variable)
+{
+	command->environment[command->variables++] = (char *)variable;
 }
 
 static void command_init(struct command *command, const struct criu_job *job, const char *action)
@@ -79,10 +98,11 @@ static void command_init(struct command *command, const struct criu_job *job, co
 	command_add(command, "--ghost-limit");
 	command_add(command, command->ghost_limit);
 	snprintf(command->fsuid, sizeof(command->fsuid), "CKPT_FSUID=%u:%u", job->uid, job->gid);
-	snprintf(command->preload, sizeof(command->preload), "LD_PRELOAD=%s", CKPT_FSUID_PATH);
-	command->environment[0] = (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin";
-	command->environment[1] = job->uid ? command->fsuid : NULL;
-	command->environment[2] = job->uid ? command->preload : NULL;
+	snprintf(command->preload, sizeof(command->preload), "LD_PRELOAD=%s", CKPT_PRELOAD_PATH);
+	command_set(command, "PATH=/usr/sbin:/usr/bin:/sbin:/bin");
+	command_set(command, command->preload);
+	if (job->uid)
+		command_set(command, command->fsuid);
 }
 
 /* Until the end, or until there is no room or for long nothing came: the program is then ended. */
@@ -116,6 +136,8 @@ static int run_capture(const char *const arguments[], char *output, size_t bytes
 		setpgid(0, 0);
 		dup2(out[1], 1);
 		dup2(out[1], 2);
+		setenv("LD_PRELOAD", CKPT_PRELOAD_PATH, 1);
+		setenv("CKPT_PROBE", "1", 1);
 		execvp(arguments[0], (char *const *)arguments);
 		_exit(127);
 	}
@@ -174,6 +196,7 @@ int criu_probe(const char *program, struct criu_version *version, struct problem
 				   100 : (int)strcspn(text, "\n"), text);
 	snprintf(version->text, sizeof(version->text), "%.*s", (int)strcspn(found + 9, "\n "),
 		 found + 9);
+	version->holds = strstr(text, PRELOADED) && !fault("criu.no_hold");
 	if (version->major < 3 || (version->major == 3 && version->minor < 17))
 		return problem_set(problem, ENOTSUP, "CRIU %s is too old: install 3.17 or later, or "
 				   "set criu = in the [daemon] section", version->text);
@@ -305,7 +328,7 @@ static int write_procs(const char *cgroup)
 }
 
 __attribute__((noreturn)) static void exec_criu(const struct criu_job *job, struct command *command,
-						int page_socket, bool into_cgroup)
+						const int fds[2], bool into_cgroup)
 {
 	sigset_t none;
 	int null = open("/dev/null", O_RDWR);
@@ -314,11 +337,10 @@ __attribute__((noreturn)) static void exec_criu(const struct criu_job *job, stru
 		_exit(EXIT_NO_START);
 	for (int i = 0; i < 3; i++)
 		dup2(null, i);
-	if (page_socket >= 0 && page_socket != PAGE_SOCKET_FD)
-		dup2(page_socket, PAGE_SOCKET_FD);
-	else if (page_socket == PAGE_SOCKET_FD)
-		fcntl(page_socket, F_SETFD, 0);
-	syscall(SYS_close_range, page_socket >= 0 ? PAGE_SOCKET_FD + 1 : 3, ~0U, 0);
+	for (int i = 0; i < CRIU_FDS_END - PAGE_SOCKET_FD; i++)
+		if (fds[i] < 0 || dup2(fds[i], PAGE_SOCKET_FD + i) < 0)
+			close(PAGE_SOCKET_FD + i);
+	syscall(SYS_close_range, CRIU_FDS_END, ~0U, 0);
 	if (setgroups(job->group_count, job->groups))
 		_exit(EXIT_NO_START);
 	sigemptyset(&none);
@@ -371,7 +393,7 @@ static void stop_damaged(bool ckptd_lives)
  * may run; after one that was killed by a signal it must not.
  */
 __attribute__((noreturn)) static void supervise(const struct criu_job *job, struct command *command,
-						int page_socket, bool restoring, pid_t ckptd)
+						const int fds[2], bool restoring, pid_t ckptd)
 {
 	char path[PATH_MAX];
 	struct stat cache;
@@ -391,7 +413,7 @@ __attribute__((noreturn)) static void supervise(const struct criu_job *job, stru
 		_exit(EXIT_NO_START);
 	pid = fork();
 	if (pid == 0)
-		exec_criu(job, command, page_socket, restoring);
+		exec_criu(job, command, fds, restoring);
 	/* Keep only what is ours, so that no pipe of another job hangs on this process. */
 	keep_descriptors(lock, freeze, job->init_pidfd, images);
 	while (pid < 0 || (waitpid(pid, &status, 0) < 0 && errno == EINTR))
@@ -407,74 +429,138 @@ __attribute__((noreturn)) static void supervise(const struct criu_job *job, stru
 }
 
 static int start(struct criu_run *run, const struct criu_job *job, struct command *command,
-		 int page_socket, bool restoring, struct problem *problem)
+		 const int fds[2], bool restoring, struct problem *problem)
 {
-	pid_t ckptd = getpid();
+	pid_t ckptd = getpid(), pid = fork();
 
-	run->supervisor = fork();
-	if (run->supervisor < 0)
+	if (pid < 0)
 		return problem_set(problem, errno, "cannot fork for criu: %s", strerror(errno));
-	if (run->supervisor == 0) {
-		/* The supervisor's own take their places after criu has its socket: move that out of the way. */
-		if (page_socket >= 0)
-			page_socket = fcntl(page_socket, F_DUPFD_CLOEXEC, 64);
-		supervise(job, command, page_socket, restoring, ckptd);
+	if (pid == 0) {
+		/* criu's, and the supervisor's own, take low numbers: these go out of the way. */
+		int moved[] = { fds[0] < 0 ? -1 : fcntl(fds[0], F_DUPFD_CLOEXEC, 64),
+				fds[1] < 0 ? -1 : fcntl(fds[1], F_DUPFD_CLOEXEC, 64) };
+
+		supervise(job, command, moved, restoring, ckptd);
 	}
-	run->pidfd = pidfd_of(run->supervisor);
+	run->supervisor = pid;
+	run->pidfd = pidfd_of(pid);
 	return 0;
 }
 
-int criu_dump_start(struct criu_run *run, const struct criu_job *job, struct problem *problem)
+static void dump_command(struct command *command, const struct criu_job *job, char *root, size_t bytes)
 {
-	struct command command;
-	char root[16], parent[PATH_MAX];
-	int pair[2], ret;
+	snprintf(root, bytes, "%d", INIT_ROOT_PID);
+	command_init(command, job, "dump");
+	command_add(command, "-o");
+	command_add(command, "dump.log");
+	command_add(command, "-t");
+	command_add(command, root);
+	/* Tasks end only after the checkpoint is committed, and by our hand. */
+	command_add(command, "--leave-running");
+	command_add(command, "--freeze-cgroup");
+	command_add(command, job->cgroup);
+	if (job->version.tracks_memory) {
+		command_add(command, "--track-mem");
+		command_add(command, "--prev-images-dir");
+		command_add(command, "parent-facts");
+	}
+	command_add(command, "--page-server");
+	command_add(command, "--ps-socket");
+	command_add(command, PAGE_SOCKET_TEXT);
+}
 
-	*run = (struct criu_run){ .pidfd = -1, .page_socket = -1 };
+static void close_pair(const int pair[2])
+{
+	for (int i = 0; i < 2; i++)
+		if (pair[i] >= 0)
+			close(pair[i]);
+}
+
+static int dump_start(struct criu_run *run, const struct criu_job *job, bool hold, struct problem *problem)
+{
+	int pages[2], held[2] = { -1, -1 }, ret;
+	struct command command;
+	char root[16];
+
+	*run = RUN_NONE;
+	dump_command(&command, job, root, sizeof(root));
+	if (hold)
+		command_set(&command, HOLD_VARIABLE);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pages))
+		return problem_set(problem, errno, "cannot make a socket pair: %s", strerror(errno));
+	if (hold && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, held))
+		ret = problem_set(problem, errno, "cannot make a socket pair: %s", strerror(errno));
+	else
+		ret = start(run, job, &command, (const int[]){ pages[1], held[1] }, false, problem);
+	if (ret == 0) {
+		run->page_socket = take_fd(pages[0]);
+		run->hold = take_fd(held[0]);
+	}
+	close_pair(pages);
+	close_pair(held);
+	return ret;
+}
+
+/* That it has started; or that it ended before, or does not stand still: it is not the one that was probed. */
+static int await_hold(struct criu_run *run, const struct criu_job *job, int timeout_ms, struct problem *problem)
+{
+	struct pollfd wait[] = { { .fd = run->hold, .events = POLLIN },
+				 { .fd = run->page_socket, .events = POLLIN } };
+	char byte;
+	int ready, ret;
+
+	do
+		ready = poll(wait, 2, timeout_ms);
+	while (ready < 0 && errno == EINTR);
+	if (ready > 0 && wait[0].revents && recv(run->hold, &byte, 1, 0) == 1)
+		return 0;
+	ret = criu_wait(run, job, "dump.log", ready ? timeout_ms : 0, problem);
+	return ret ? ret : problem_set(problem, EPROTO, "criu began before it was to: was it replaced? Restart ckptd");
+}
+
+int criu_dump_prepare(struct criu_run *run, const struct criu_job *job, int timeout_ms, struct problem *problem)
+{
+	char parent[PATH_MAX];
+	int ret = directory_make_empty(job->images, problem);
+
+	*run = RUN_NONE;
 	/* CRIU takes pages for unchanged only if there is an earlier dump; this is all it reads of it. */
 	snprintf(parent, sizeof(parent), "%s/parent-facts", job->images);
-	ret = job->version.tracks_memory ? inventory_write(parent, problem) : 0;
-	if (ret)
+	if (ret == 0 && job->version.tracks_memory)
+		ret = inventory_write(parent, problem);
+	if (ret || !job->version.holds)
 		return ret;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
-		return problem_set(problem, errno, "cannot make a socket pair: %s", strerror(errno));
-	snprintf(root, sizeof(root), "%d", INIT_ROOT_PID);
-	command_init(&command, job, "dump");
-	command_add(&command, "-o");
-	command_add(&command, "dump.log");
-	command_add(&command, "-t");
-	command_add(&command, root);
-	/* Tasks end only after the checkpoint is committed, and by our hand. */
-	command_add(&command, "--leave-running");
-	command_add(&command, "--freeze-cgroup");
-	command_add(&command, job->cgroup);
-	if (job->version.tracks_memory) {
-		command_add(&command, "--track-mem");
-		command_add(&command, "--prev-images-dir");
-		command_add(&command, "parent-facts");
-	}
-	command_add(&command, "--page-server");
-	command_add(&command, "--ps-socket");
-	command_add(&command, "3");
-	ret = start(run, job, &command, pair[1], false, problem);
-	close(pair[1]);
-	if (ret)
-		close(pair[0]);
-	else
-		run->page_socket = pair[0];
-	return ret;
+	ret = dump_start(run, job, true, problem);
+	return ret ? ret : await_hold(run, job, timeout_ms, problem);
+}
+
+int criu_dump_go(struct criu_run *run, const struct criu_job *job, struct problem *problem)
+{
+	if (!job->version.holds)
+		return dump_start(run, job, false, problem);
+	/* If it has ended, that is seen, and told, when it is waited for. */
+	send(run->hold, "", 1, MSG_NOSIGNAL);
+	return 0;
+}
+
+void criu_dump_cancel(struct criu_run *run, const struct criu_job *job, int timeout_ms)
+{
+	struct problem unheard;
+
+	if (run->supervisor)
+		criu_wait(run, job, "dump.log", timeout_ms, &unheard);
 }
 
 int criu_restore_start(struct criu_run *run, const struct criu_job *job, struct problem *problem)
 {
 	struct command command;
 
-	*run = (struct criu_run){ .pidfd = -1, .page_socket = -1 };
+	*run = RUN_NONE;
 	command_init(&command, job, "restore");
 	command_add(&command, "-o");
 	command_add(&command, "restore.log");
 	command_add(&command, "-d");
-	return start(run, job, &command, -1, true, problem);
+	return start(run, job, &command, (const int[]){ -1, -1 }, true, problem);
 }
 
 /* What CRIU calls an error and goes on: its socket to us is no TCP; an iptables that is missing. */
@@ -613,6 +699,8 @@ int criu_wait(struct criu_run *run, const struct criu_job *job, const char *log,
 
 	if (run->page_socket >= 0)
 		close(run->page_socket);
+	if (run->hold >= 0)
+		close(run->hold);
 	do
 		ready = poll(&wait, 1, timeout_ms);
 	while (ready < 0 && errno == EINTR);
@@ -621,7 +709,7 @@ int criu_wait(struct criu_run *run, const struct criu_job *job, const char *log,
 	while (waitpid(run->supervisor, &status, 0) < 0 && errno == EINTR)
 		;
 	close(run->pidfd);
-	*run = (struct criu_run){ .pidfd = -1, .page_socket = -1 };
+	*run = RUN_NONE;
 	if (ready == 0)
 		return problem_set(problem, held ? EOWNERDEAD : ETIMEDOUT,
 				   "criu did not finish within criu_timeout and was killed");

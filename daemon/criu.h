@@ -23,6 +23,7 @@ struct criu_version {
 	unsigned int major, minor, patch;
 	char text[32];
 	bool tracks_memory;     /* the kernel has soft-dirty bits, and CRIU sends only what is dirty */
+	bool holds;             /* it can be started beforehand; see criu_preload.c. A static one cannot */
 };
 
 /*
@@ -57,10 +58,17 @@ struct criu_run {
 	pid_t supervisor;
 	int pidfd;
 	int page_socket;        /* dump: our end; -1 else */
+	int hold;               /* a dump that stands still before it begins: our end; -1 else */
 };
 
-/* The job is frozen by the caller and is still frozen when the dump has ended. */
-int criu_dump_start(struct criu_run *run, const struct criu_job *job, struct problem *problem);
+/*
+ * Two steps, so that criu's start does not take of the time for which the job is frozen.  The job may run in
+ * the first one.  Before the second, the caller freezes it; it is still frozen when the dump has ended.
+ */
+int criu_dump_prepare(struct criu_run *run, const struct criu_job *job, int timeout_ms, struct problem *problem);
+int criu_dump_go(struct criu_run *run, const struct criu_job *job, struct problem *problem);
+/* Instead of the second: nothing has been done to the job. */
+void criu_dump_cancel(struct criu_run *run, const struct criu_job *job, int timeout_ms);
 /* Restored tasks become children of the job's init. */
 int criu_restore_start(struct criu_run *run, const struct criu_job *job, struct problem *problem);
 /*

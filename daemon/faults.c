@@ -48,6 +48,7 @@ static const char *const points[] = {
 	"seal.no_ipsec_mb",
 	"putback.content",
 	"pagescan.no_ioctl",
+	"criu.no_hold",
 	"criu.no_soft_dirty",
 	"reader.frozen",
 	"reader.collected",

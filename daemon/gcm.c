@@ -31,7 +31,9 @@ static void library_open(void)
 	static const char *const sets[IMB_ARCH_NUM] = { [IMB_ARCH_AVX2] = "AVX2",
 							[IMB_ARCH_AVX512] = "AVX-512" };
 	IMB_ARCH arch = IMB_ARCH_NONE;
-	IMB_MGR *manager = crypto_aead_aes256gcm_is_available() ? alloc_mb_mgr(0) : NULL;
+	/* It knows the CPU only after it has been started, which may be anybody's first need of it. */
+	bool can = sodium_init() >= 0 && crypto_aead_aes256gcm_is_available();
+	IMB_MGR *manager = can ? alloc_mb_mgr(0) : NULL;
 
 	if (!manager)
 		return;

@@ -72,6 +72,23 @@ int64_t bench_now_us(void)
 	return bench_now_ns() / 1000;
 }
 
+size_t parse_sizes(const char *text, size_t *sizes, size_t most)
+{
+	size_t count = 0;
+	char *end;
+
+	for (; count < most; text = end + 1) {
+		unsigned long mib = strtoul(text, &end, 10);
+
+		if (end == text || (*end && *end != ',') || mib < 2 || mib > 1ul << 24 || mib % 2)
+			return 0;
+		sizes[count++] = mib << 20;
+		if (!*end)
+			return count;
+	}
+	return 0;
+}
+
 static void row_json(struct table *table, const char *name, struct samples *samples, double ratio)
 {
 	printf("%s\n  {\"what\": \"%s\", \"unit\": \"%s\", \"median\": %.4g, \"min\": %.4g, \"max\": %.4g, "

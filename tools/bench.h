@@ -24,6 +24,9 @@ double samples_min(const struct samples *samples);
 double samples_max(const struct samples *samples);
 void samples_free(struct samples *samples);
 
+/* "N[,N]...": even numbers of MiB, as bytes. How many; 0: it is something else, or too many. */
+size_t parse_sizes(const char *text, size_t *sizes, size_t most);
+
 int64_t bench_now_us(void);
 int64_t bench_now_ns(void);
 

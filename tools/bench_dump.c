@@ -1,33 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * ckptbench dump: a running job's epochs and checkpoints by ckptd against full dumps of it by criu, in
- * turn, in the same run: what each writes against the job's memory, how long the job stands still, and
- * how long until its state is durable.
+ * ckptbench dump: a running job's epochs and checkpoints by ckptd against dumps of it by criu, in turn, in
+ * the same run: what each writes against the job's memory, how long the job stands still, and how long until
+ * its state is durable.  The job is one that is there, or some are made for it.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "bench.h"
-#include "cleanup.h"
+#include "bench_dump.h"
 #include "commands.h"
+#include "criu.h"
 #include "directory.h"
-#include "init_spec.h"
-#include "problem.h"
-
-/* Of one kind of saving: an epoch, a checkpoint, criu dump. */
-struct figures {
-	struct samples frozen;
-	struct samples durable;
-	struct samples pages;
-	struct samples mib;
-};
+#include "host.h"
 
 struct comparison {
 	const char *job;
@@ -48,31 +36,16 @@ static double number(const json_t *object, const char *key)
 	return (double)json_integer_value(json_object_get(object, key));
 }
 
-static json_t *find_job(const char *name)
-{
-	json_t *request = json_pack("{s:s}", "op", "status");
-	json_t *answer = ask(request);
-	json_t *job, *found = NULL;
-	size_t i;
-
-	json_decref(request);
-	json_array_foreach(json_object_get(answer, "jobs"), i, job)
-		if (!strcmp(json_string_value(json_object_get(job, "job")), name))
-			found = json_incref(job);
-	json_decref(answer);
-	return found;
-}
-
 /* The next one that begins now or later; the first of a job, and one after an error, reads everything. */
 static int take_epoch(struct comparison *comparison)
 {
-	json_t *job = find_job(comparison->job), *epoch;
+	json_t *job = dump_job_status(comparison->job), *epoch;
 	double seen = number(job, "epochs");
 
 	for (int tries = 0; job && number(job, "epochs") < seen + 1; tries++) {
 		json_decref(job);
 		poll(NULL, 0, 100);
-		job = tries < EPOCH_PATIENCE_S * 10 ? find_job(comparison->job) : NULL;
+		job = tries < EPOCH_PATIENCE_S * 10 ? dump_job_status(comparison->job) : NULL;
 	}
 	if (!job) {
 		say("the job '%s' makes no epochs any more: 'ckptctl status' says why", comparison->job);
@@ -87,10 +60,9 @@ static int take_epoch(struct comparison *comparison)
 	return 0;
 }
 
-static int take_ours(struct comparison *comparison)
+static int take_ours(const char *job, struct figures *figures)
 {
-	struct figures *figures = &comparison->ours;
-	json_t *request = json_pack("{s:s, s:s}", "op", "checkpoint", "job", comparison->job);
+	json_t *request = json_pack("{s:s, s:s}", "op", "checkpoint", "job", job);
 	json_t *answer = ask(request), *stats;
 
 	json_decref(request);
@@ -102,148 +74,6 @@ static int take_ours(struct comparison *comparison)
 	samples_add(&figures->pages, number(stats, "pages_written"));
 	samples_add(&figures->mib, number(stats, "bytes_written") / (1 << 20));
 	json_decref(answer);
-	return 0;
-}
-
-static pid_t parent_of(pid_t pid)
-{
-	char path[64];
-	cleanup_fclose FILE *stat = NULL;
-	pid_t parent = 0;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	stat = fopen(path, "re");
-	if (!stat || fscanf(stat, "%*d (%*[^)]) %*c %d", &parent) != 1)
-		return 0;
-	return parent;
-}
-
-static uint64_t read_varint(const uint8_t **at, const uint8_t *end)
-{
-	uint64_t value = 0;
-
-	for (int shift = 0; *at < end && shift < 64; shift += 7) {
-		uint8_t byte = *(*at)++;
-
-		value |= (uint64_t)(byte & 0x7f) << shift;
-		if (!(byte & 0x80))
-			break;
-	}
-	return value;
-}
-
-enum dump_stat {
-	DUMP_FROZEN_US = 2,
-	DUMP_PAGES_WRITTEN = 7,
-};
-
-/* stats-dump: two magics, a size, stats_entry { dump_stats = 1 { frozen_time = 2, pages_written = 7 … } }. */
-static double read_stat(const char *directory, enum dump_stat wanted)
-{
-	char path[4096];
-	uint8_t bytes[512];
-	cleanup_close int fd = -1;
-	const uint8_t *at = bytes + 12, *end;
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "%s/stats-dump", directory);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, bytes, sizeof(bytes));
-	if (n < 14 || *at++ != 0x0a)
-		return -1;
-	read_varint(&at, end = bytes + n);
-	while (at < end) {
-		uint64_t key = read_varint(&at, end), value = read_varint(&at, end);
-
-		if (key == (uint64_t)wanted << 3)
-			return (double)value;
-	}
-	return -1;
-}
-
-static double directory_mib(const char *directory)
-{
-	char command[4200], text[64] = "";
-	FILE *out;
-
-	snprintf(command, sizeof(command), "du -sb '%s'", directory);
-	out = popen(command, "re");
-	if (!out)
-		return 0;
-	if (!fgets(text, sizeof(text), out))
-		text[0] = '\0';
-	pclose(out);
-	return atof(text) / (1 << 20);
-}
-
-static int run_criu(pid_t init, const char *cgroup, const char *directory)
-{
-	char target[16], root[16];
-	int status;
-	pid_t pid;
-
-	snprintf(target, sizeof(target), "%d", init);
-	snprintf(root, sizeof(root), "%d", INIT_ROOT_PID);
-	pid = fork();
-	if (pid == 0) {
-		execlp("nsenter", "nsenter", "-t", target, "-p", "-m", "criu", "dump",
-		       "--no-default-config", "-t", root, "-D", directory, "-o", "dump.log", "-v1",
-		       "--leave-running", "--manage-cgroups=ignore", "--file-locks", "--ghost-limit",
-		       "1073741824", "--freeze-cgroup", cgroup, NULL);
-		_exit(127);
-	}
-	if (pid < 0 || waitpid(pid, &status, 0) < 0)
-		return -errno;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
-}
-
-static int job_cgroup(pid_t pid, char *path, size_t bytes)
-{
-	char file[64], line[4096];
-	cleanup_fclose FILE *groups = NULL;
-
-	snprintf(file, sizeof(file), "/proc/%d/cgroup", pid);
-	groups = fopen(file, "re");
-	while (groups && fgets(line, sizeof(line), groups)) {
-		line[strcspn(line, "\n")] = '\0';
-		if (!strncmp(line, "0::", 3)) {
-			snprintf(path, bytes, "/sys/fs/cgroup%s", line + 3);
-			return 0;
-		}
-	}
-	return -ESRCH;
-}
-
-static int take_criu(struct comparison *comparison)
-{
-	const char *directory = comparison->directory;
-	struct figures *figures = &comparison->criu;
-	char cgroup[4200];
-	cleanup_close int fd = -1;
-	int64_t begin;
-	double frozen_us;
-	int ret = directory_make_empty(directory, NULL);
-
-	if (ret == 0)
-		ret = job_cgroup(comparison->pid, cgroup, sizeof(cgroup));
-	if (ret)
-		return ret;
-	begin = bench_now_us();
-	ret = run_criu(parent_of(comparison->pid), cgroup, directory);
-	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (ret || fd < 0 || syncfs(fd)) {
-		say("criu dump failed: see %s/dump.log", directory);
-		return -EIO;
-	}
-	samples_add(&figures->durable, (double)(bench_now_us() - begin) / 1000);
-	frozen_us = read_stat(directory, DUMP_FROZEN_US);
-	if (frozen_us < 0) {
-		say("criu's %s/stats-dump cannot be read: is this version of CRIU known to ckpt?", directory);
-		return -EPROTO;
-	}
-	samples_add(&figures->frozen, frozen_us / 1000);
-	samples_add(&figures->pages, read_stat(directory, DUMP_PAGES_WRITTEN));
-	samples_add(&figures->mib, directory_mib(directory));
 	return 0;
 }
 
@@ -286,7 +116,7 @@ static void print(struct comparison *comparison, bool json)
 
 static int measure(struct comparison *comparison, unsigned int runs, bool json)
 {
-	json_t *job = find_job(comparison->job);
+	json_t *job = dump_job_status(comparison->job);
 	int ret = 0;
 
 	comparison->pid = (pid_t)number(job, "pid");
@@ -299,9 +129,9 @@ static int measure(struct comparison *comparison, unsigned int runs, bool json)
 		say("run %u of %u", run + 1, runs);
 		ret = take_epoch(comparison);
 		if (ret == 0)
-			ret = take_ours(comparison);
+			ret = take_ours(comparison->job, &comparison->ours);
 		if (ret == 0)
-			ret = take_criu(comparison);
+			ret = peer_take(PEER_FULL, comparison->pid, comparison->directory, &comparison->criu);
 	}
 	directory_remove(comparison->directory);
 	if (ret == 0)
@@ -309,41 +139,230 @@ static int measure(struct comparison *comparison, unsigned int runs, bool json)
 	return ret ? 1 : 0;
 }
 
+/* ---- jobs that are made for it ---- */
+
+#define SIZES_MAX 8
+
+struct series {
+	const char *class;
+	const char *directory;
+	size_t sizes[SIZES_MAX];
+	size_t size_count;
+	double shares[SIZES_MAX];       /* of the pages, that are written before each */
+	size_t share_count;
+	unsigned int repeat;
+	bool huge;
+	bool json;
+	json_t *cells;
+};
+
+/* One size and share. */
+struct cell {
+	struct figures ours;
+	struct figures full;
+	struct figures incremental;
+};
+
+static json_t *figures_json(struct figures *figures)
+{
+	return json_pack("{s:f, s:f, s:f, s:f}", "frozen_ms", samples_median(&figures->frozen), "durable_ms",
+			 samples_median(&figures->durable), "pages_written", samples_median(&figures->pages),
+			 "mib_written", samples_median(&figures->mib));
+}
+
+static void cell_report(const struct series *series, struct cell *cell, const struct dump_job *job, double share)
+{
+	struct table table = { .json = false };
+
+	json_array_append_new(series->cells, json_pack("{s:s, s:I, s:f, s:b, s:i, s:o, s:o, s:o}", "case", "dump", "mib",
+		(json_int_t)(job->bytes >> 20), "written", share, "thp", series->huge, "samples", (int)series->repeat,
+		"ours", figures_json(&cell->ours), "criu", figures_json(&cell->full), "criu_incremental",
+		figures_json(&cell->incremental)));
+	if (series->json)
+		return;
+	printf("%s%zu MiB, %g %% of its pages written\n", json_array_size(series->cells) > 1 ? "\n" : "", job->bytes >> 20,
+	       share * 100);
+	print_group(&table, "ms", (const struct row[]){
+		{ "job stands still: criu dump", &cell->full.frozen },
+		{ "job stands still: criu dump, incremental", &cell->incremental.frozen },
+		{ "job stands still: checkpoint of ckptd", &cell->ours.frozen }, { 0 } });
+	print_group(&table, "ms", (const struct row[]){
+		{ "until durable: criu dump", &cell->full.durable },
+		{ "until durable: criu dump, incremental", &cell->incremental.durable },
+		{ "until durable: checkpoint of ckptd", &cell->ours.durable }, { 0 } });
+}
+
+/* Each finds the same share written since the one before of its kind. */
+static int cell_take(const struct series *series, struct cell *cell, struct dump_job *job, double share)
+{
+	int ret = dump_job_write(job, share);
+
+	if (ret == 0)
+		ret = take_ours(job->name, &cell->ours);
+	if (ret == 0)
+		ret = peer_take(PEER_FULL, job->pid, series->directory, &cell->full);
+	if (ret == 0)
+		ret = peer_take(PEER_BASE, job->pid, series->directory, NULL);
+	if (ret == 0)
+		ret = dump_job_write(job, share);
+	if (ret == 0)
+		ret = peer_take(PEER_INCREMENTAL, job->pid, series->directory, &cell->incremental);
+	return ret;
+}
+
+static int measure_share(const struct series *series, struct dump_job *job, double share)
+{
+	struct cell cell = { 0 };
+	int ret = 0;
+
+	for (unsigned int i = 0; i < series->repeat && ret == 0; i++)
+		ret = cell_take(series, &cell, job, share);
+	if (ret == 0)
+		cell_report(series, &cell, job, share);
+	figures_free(&cell.ours);
+	figures_free(&cell.full);
+	figures_free(&cell.incremental);
+	return ret;
+}
+
+static int measure_size(const struct series *series, size_t bytes)
+{
+	struct figures unheard = { 0 };
+	struct dump_job job;
+	int ret = dump_job_start(&job, series->class, bytes, series->huge);
+
+	if (ret)
+		return ret;
+	/* The first one streams everything, and criu learns what this kernel has. */
+	ret = take_ours(job.name, &unheard);
+	for (size_t i = 0; i < series->share_count && ret == 0; i++)
+		ret = measure_share(series, &job, series->shares[i]);
+	figures_free(&unheard);
+	dump_job_end(&job);
+	return ret;
+}
+
+static json_t *environment(const struct series *series)
+{
+	struct criu_version version;
+	struct problem problem;
+	json_t *facts = host_facts();
+
+	json_object_del(facts, "cpu_flags");
+	json_object_set_new(facts, "ckpt", json_string(CKPT_VERSION));
+	json_object_set_new(facts, "class", json_string(series->class));
+	json_object_set_new(facts, "criu", criu_probe("criu", &version, &problem) ? json_null() :
+			    json_string(version.text));
+	return facts;
+}
+
+static int measure_series(struct series *series)
+{
+	json_t *report;
+	int ret = 0;
+
+	series->cells = json_array();
+	report = json_pack("{s:o, s:o}", "environment", environment(series), "cells", series->cells);
+	for (size_t i = 0; i < series->size_count && ret == 0; i++)
+		ret = measure_size(series, series->sizes[i]);
+	directory_remove(series->directory);
+	if (ret)
+		say("the measurement failed: %s", strerror(-ret));
+	else if (series->json)
+		print_json(report);
+	json_decref(report);
+	return ret ? 1 : 0;
+}
+
+static size_t parse_shares(const char *text, double *shares)
+{
+	size_t count = 0;
+	char *end;
+
+	for (; count < SIZES_MAX; text = end + 1) {
+		double percent = strtod(text, &end);
+
+		if (end == text || (*end && *end != ',') || !(percent >= 0 && percent <= 100))
+			return 0;
+		shares[count++] = percent / 100;
+		if (!*end)
+			return count;
+	}
+	return 0;
+}
+
+static const char usage[] =
+	"Usage: ckptbench dump [--repeat N] [--directory DIR] [--json] JOB\n"
+	"       ckptbench dump --mib N[,N]... [--class CLASS] [--written PERCENT[,PERCENT]...] [--thp]\n"
+	"                      [--repeat N] [--directory DIR] [--json]\n"
+	"\n"
+	"The first awaits an epoch of a running job (its full name, as in 'ckptctl status'), takes a checkpoint and\n"
+	"a full dump of it with 'criu dump', in turn, and compares what they wrote and how long they took.\n"
+	"The second does so with jobs that it starts and ends, and with incremental dumps by criu as well.\n"
+	"\n"
+	"  --repeat N        times that each is taken (5)\n"
+	"  --directory DIR   for criu's images, on the file system to compare with, best that of the store\n"
+	"                    (/var/lib/ckpt/bench); what is in it is removed\n"
+	"  --mib N[,N]...    memory of the jobs: incompressible, in pages of 4 KiB; even numbers\n"
+	"  --thp             in transparent huge pages\n"
+	"  --written P[,P]   percent of the pages, at random, that the job writes before each (0,1)\n"
+	"  --class CLASS     of the jobs (default). Best with an epoch_interval of hours: epochs are in the way.\n"
+	"                    criu takes soft-dirty bits that ckptd needs, so these jobs cannot be gone on with\n"
+	"  --json            all as JSON\n"
+	"\n"
+	"A checkpoint of ckptd streams first, while the job runs; criu, when it stands still. criu's incremental is\n"
+	"'criu dump --track-mem --prev-images-dir' after a pre-dump, which is not counted.\n";
+
+static bool valid(const struct series *series, int arguments)
+{
+	return arguments == (series->size_count ? 0 : 1) && series->repeat >= 1 && series->repeat <= 1000 &&
+	       *series->directory == '/' && series->share_count;
+}
+
 int bench_dump(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "directory", required_argument, NULL, 'd' },
 		{ "repeat", required_argument, NULL, 'r' },
+		{ "mib", required_argument, NULL, 'm' },
+		{ "written", required_argument, NULL, 'w' },
+		{ "class", required_argument, NULL, 'c' },
+		{ "thp", no_argument, NULL, 't' },
+		{ "hold", required_argument, NULL, 'H' }, /* the job's own */
 		{ "json", no_argument, NULL, 'J' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
-	static const char usage[] =
-		"Usage: ckptbench dump [--repeat N] [--directory DIR] [--json] JOB\n"
-		"Awaits an epoch of a running job (its full name, as in 'ckptctl status'), takes a checkpoint\n"
-		"and a full dump of it with 'criu dump', in turn N times (5), and compares what they wrote\n"
-		"and how long they took. DIR: for criu's images, on the file system to compare with, best\n"
-		"that of the store (/var/lib/ckpt/bench); it is removed.\n";
-	struct comparison comparison = { .directory = "/var/lib/ckpt/bench" };
-	unsigned int runs = 5;
-	bool json = false;
+	struct series series = { .class = "default", .directory = "/var/lib/ckpt/bench", .repeat = 5 };
+	struct comparison comparison = { 0 };
+	size_t hold = 0;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "d:r:h", options, NULL)) != -1) {
+	series.share_count = parse_shares("0,1", series.shares);
+	while ((option = getopt_long(argc, argv, "d:r:m:w:c:h", options, NULL)) != -1) {
 		switch (option) {
-		case 'd': comparison.directory = optarg; break;
-		case 'r': runs = (unsigned int)atoi(optarg); break;
-		case 'J': json = true; break;
+		case 'd': series.directory = optarg; break;
+		case 'r': series.repeat = (unsigned int)atoi(optarg); break;
+		case 'm': series.size_count = parse_sizes(optarg, series.sizes, SIZES_MAX); break;
+		case 'w': series.share_count = parse_shares(optarg, series.shares); break;
+		case 'c': series.class = optarg; break;
+		case 't': series.huge = true; break;
+		case 'H': hold = (size_t)atoi(optarg) << 20; break;
+		case 'J': series.json = true; break;
 		default:
 			fputs(usage, option == 'h' ? stdout : stderr);
 			return option == 'h' ? 0 : STATUS_USAGE;
 		}
 	}
-	if (optind + 1 != argc || geteuid() != 0 || runs < 1 || runs > 1000 ||
-	    *comparison.directory != '/') {
+	if (hold)
+		return dump_job_main(hold, series.huge);
+	if (geteuid() || !valid(&series, argc - optind)) {
 		fputs(geteuid() ? "ckptbench dump must be run as root\n" : usage, stderr);
 		return STATUS_USAGE;
 	}
+	if (series.size_count)
+		return measure_series(&series);
 	comparison.job = argv[optind];
-	return measure(&comparison, runs, json);
+	comparison.directory = series.directory;
+	return measure(&comparison, series.repeat, series.json);
 }

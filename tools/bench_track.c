@@ -73,23 +73,6 @@ bool track_has_memory(const struct track_run *run, size_t bytes)
 }
 
 /* "64,512": bytes. Returns how many, 0 if it is not a list of numbers. */
-static size_t parse_sizes(const char *text, size_t *sizes)
-{
-	size_t count = 0;
-	char *end;
-
-	for (; count < SIZES_MAX; text = end + 1) {
-		unsigned long mib = strtoul(text, &end, 10);
-
-		if (end == text || (*end && *end != ',') || mib < 2 || mib > 1ul << 24 || mib % 2)
-			return 0;
-		sizes[count++] = mib << 20;
-		if (!*end)
-			return count;
-	}
-	return 0;
-}
-
 /* Leaves only one of our mechanisms. */
 static size_t methods_only(struct method *methods, size_t count, const char *name)
 {
@@ -179,7 +162,7 @@ int bench_track(int argc, char **argv)
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
-	size_t sizes[SIZES_MAX], count = parse_sizes("64,512,4096", sizes);
+	size_t sizes[SIZES_MAX], count = parse_sizes("64,512,4096", sizes, SIZES_MAX);
 	cleanup_free struct method *methods = NULL;
 	struct track_run run = { .repeat = 9 };
 	const char *mechanism = NULL;
@@ -187,7 +170,7 @@ int bench_track(int argc, char **argv)
 
 	while ((option = getopt_long(argc, argv, "m:r:n:h", options, NULL)) != -1) {
 		switch (option) {
-		case 'm': count = parse_sizes(optarg, sizes); break;
+		case 'm': count = parse_sizes(optarg, sizes, SIZES_MAX); break;
 		case 'r': run.repeat = (unsigned int)atoi(optarg); break;
 		case 'n': mechanism = optarg; break;
 		case 'J': run.json = true; break;

@@ -7,7 +7,7 @@
 set -eu
 . "${0%/*}/lib.sh"
 
-programs="/usr/bin/ckptctl /usr/sbin/ckptd /usr/lib/ckpt/ckpt-init /usr/lib/ckpt/criu-fsuid.so"
+programs="/usr/bin/ckptctl /usr/sbin/ckptd /usr/lib/ckpt/ckpt-init /usr/lib/ckpt/criu-preload.so"
 output=/var/lib/ckpt/jobs/1000-job/stdout
 
 ckpt_goes() {

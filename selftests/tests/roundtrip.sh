@@ -61,8 +61,8 @@ pipeline_trip() {
 		echo ok pipeline'
 }
 
-# Each mechanism once, and CRIU on a kernel that has no soft-dirty bits.
-for kind in ${*:-memory vfork threads tree shared files matrix pipeline tree,uffd-wp threads,procfs memory,hash memory,uffd-wp,no_soft_dirty}; do
+# Each mechanism once, and CRIU on a kernel that has no soft-dirty bits, and one that cannot be started beforehand.
+for kind in ${*:-memory vfork threads tree shared files matrix pipeline tree,uffd-wp threads,procfs memory,hash memory,uffd-wp,no_soft_dirty files,procfs,no_hold}; do
 	mechanism=$(echo "$kind," | cut -d, -f2)
 	faults=$(echo "$kind,," | cut -d, -f3)
 	faults=${faults:+CKPT_FAULT=criu.$faults}

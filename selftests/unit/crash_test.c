@@ -2,6 +2,10 @@
 /*
  * A job's owner dies, or has one call fail, at each fault point in turn: what was committed last is
  * restored bit for bit, the next owner goes on, and nothing is left behind.
+ *
+ * With CKPT_TEST_POWER, a command, it runs in CKPT_TEST_DIRECTORY, on a disk, and the power goes with the
+ * owner: the command takes what was not synced from the disk and mounts it again. CKPT_TEST_STEP is 4: at
+ * every fourth point. See unsynced.sh.
  */
 #define MODEL_PAGES 24
 #include "store_fixture.h"
@@ -238,30 +242,49 @@ static bool call_fails(const char *spec)
 }
 
 /* Each action in turn, at one more place. */
-static void sweep(bool (*live)(const char *spec), const char *const *actions, unsigned int count)
+static void sweep(bool (*live)(const char *spec), const char *const *actions, unsigned int count, unsigned int step)
 {
-	unsigned int hit;
+	unsigned int hit, places = 0;
 	char spec[64];
 	bool fired = true;
 
-	for (hit = 1; fired && hit < 1000; hit++) {
+	for (hit = 1; fired && hit < 1000; hit += step) {
 		first_checkpoint();
 		snprintf(spec, sizeof(spec), "*:%u=%s", hit, actions[hit % count]);
 		fired = live(spec);
 		check_outcome(spec);
+		places += fired;
 	}
-	print_message("fired at %u places\n", hit - 2);
+	print_message("fired at %u places\n", places);
 	assert_true(hit > 20 && hit < 1000);
 }
 
 static void test_kill(void **state)
 {
-	sweep(child_lives, (const char *const[]){ "kill" }, 1);
+	sweep(child_lives, (const char *const[]){ "kill" }, 1, 1);
 }
 
 static void test_errors(void **state)
 {
-	sweep(call_fails, (const char *const[]){ "EIO", "ENOSPC", "ESTALE" }, 3);
+	sweep(call_fails, (const char *const[]){ "EIO", "ENOSPC", "ESTALE" }, 3, 1);
+}
+
+/* ---- a disk: the power goes, and with it what was not synced ---- */
+
+static bool power_stays(const char *spec)
+{
+	bool fired = child_lives(spec);
+
+	if (fired && system(getenv("CKPT_TEST_POWER")))
+		fail_msg("%s: the disk is not there again", spec);
+	return fired;
+}
+
+static void test_power_goes(void **state)
+{
+	const char *step = getenv("CKPT_TEST_STEP");
+
+	sweep(power_stays, (const char *const[]){ "kill" }, 1, step ? (unsigned int)atoi(step) : 1);
 }
 
 /* ---- a server: the node dies, a call fails, an answer is lost ---- */
@@ -341,9 +364,14 @@ int main(void)
 		memory_row(test_call_fails),
 		memory_row(test_answer_lost),
 	};
+	const struct CMUnitTest on_disk[] = {
+		row(test_power_goes),
+	};
 
 	committed = mmap(NULL, sizeof(*committed), PROT_READ | PROT_WRITE,
 			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	make_models();
+	if (getenv("CKPT_TEST_POWER"))
+		return cmocka_run_group_tests(on_disk, NULL, NULL);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
