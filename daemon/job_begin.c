@@ -146,6 +146,15 @@ static int find_root(struct job *job, struct problem *problem)
 	return ret;
 }
 
+/* What was restored ran on at once, and may have come to its end: init has written how, and is gone. */
+static bool has_ended(const struct job *job)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/" INIT_EXIT, job->directory);
+	return access(path, F_OK) == 0;
+}
+
 /*
  * The job's processes stand: from here on a restarted ckptd can take it up, and its program may run.
  * meta: of the checkpoint that it was restored from; NULL: it is new.  cut: the job went on behind that
@@ -166,7 +175,9 @@ static int confirm(struct job *job, const json_t *meta, bool cut, struct problem
 	ret = job_write_record(job, problem);
 	if (ret == 0 && (ret = fault("job.recorded")))
 		problem_set(problem, -ret, "stopped by a fault point");
-	return ret ? ret : launch_confirm(&job->launch, problem);
+	if (ret == 0)
+		ret = launch_confirm(&job->launch, problem);
+	return ret == -EPIPE && has_ended(job) ? 0 : ret;
 }
 
 static int announce(struct job *job, struct problem *problem)
