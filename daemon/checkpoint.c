@@ -52,7 +52,7 @@ static int check_tasks(struct checkpoint *checkpoint)
 
 	for (size_t i = 0; i < tasks->count && ret == 0; i++)
 		ret = criu_check_task(tasks->list[i].pid, checkpoint->problem);
-	return ret;
+	return ret ? ret : criu_check_tcp(checkpoint->criu, checkpoint->problem);
 }
 
 static int sync_files(struct checkpoint *checkpoint)
@@ -170,6 +170,8 @@ static int take_all(struct checkpoint *checkpoint)
 	checkpoint->collected_at = clock_ms();
 	ret = fault("checkpoint.frozen");
 	if (ret == 0)
+		ret = criu_check_tcp(checkpoint->criu, checkpoint->problem);
+	if (ret == 0)
 		ret = reader_pass(checkpoint->reader, checkpoint->packer, PASS_FROZEN, &pass,
 				  checkpoint->problem);
 	checkpoint->stats->pass_ms = pass.ms;
@@ -273,6 +275,8 @@ static char *make_meta(const struct checkpoint *checkpoint)
 	json_object_set_new(meta, "time", json_integer(time(NULL)));
 	json_object_set_new(meta, "host", host_facts());
 	json_object_set_new(meta, "criu", json_string(checkpoint->criu->version.text));
+	if (criu_tcp_name(checkpoint->criu->tcp))
+		json_object_set_new(meta, "tcp", json_string(criu_tcp_name(checkpoint->criu->tcp)));
 	json_object_set_new(meta, "mechanism",
 			    json_string(checkpoint->reader->tasks.mechanism->name));
 	json_object_set_new(meta, "mechanism_reason", json_string(checkpoint->options->mechanism_reason));

@@ -269,6 +269,7 @@ void job_prepare_criu(struct job *job)
 		.images = job->images,
 		.ghost_limit = job->class->ghost_limit,
 	};
+	tcp_policy_parse(job->class->tcp, &job->criu.tcp_policy);
 }
 
 static struct hook_call *restore_hook(struct job *job, enum hook hook, const struct restore_facts *facts)
@@ -325,6 +326,7 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 {
 	struct manifest *manifest;
 	struct restore_facts restored;
+	enum criu_tcp tcp;
 	int64_t begin = clock_ms();
 	int ret = manifest_read(job->reader.store, name, &manifest, problem);
 
@@ -333,6 +335,9 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 	ret = restore_read(manifest, &restored, problem);
 	if (ret == 0)
 		ret = host_check(json_object_get(restored.meta, "host"), problem);
+	if (ret == 0)
+		ret = criu_tcp_parse(json_string_value(json_object_get(restored.meta, "tcp")), &job->setup->criu,
+				     &tcp, problem);
 	if (ret == 0)
 		ret = restore_unpack(job->reader.store, manifest, job->images, restore_note, job, problem);
 	if (ret) {
@@ -354,6 +359,7 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 		ret = make_outputs(job, restored.stdout_bytes, restored.stderr_bytes, problem);
 	if (ret == 0) {
 		job_prepare_criu(job);
+		job->criu.tcp = tcp;
 		ret = launch(job, INIT_RESTORE, problem);
 	}
 	if (ret == 0)
