@@ -54,6 +54,7 @@ struct command {
 	char fsuid[64];
 	char preload[PATH_MAX + 16];
 	char *environment[4];
+	cpu_set_t cpus;         /* none: as ckptd has */
 };
 
 static void command_add(struct command *command, const char *argument)
@@ -355,6 +356,8 @@ __attribute__((noreturn)) static void exec_criu(const struct criu_job *job, stru
 	syscall(SYS_close_range, page_socket >= 0 ? PAGE_SOCKET_FD + 1 : 3, ~0U, 0);
 	if (setgroups(job->group_count, job->groups))
 		_exit(EXIT_NO_START);
+	if (CPU_COUNT(&command->cpus))
+		sched_setaffinity(0, sizeof(command->cpus), &command->cpus);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* What is ignored stays so over exec, and CRIU ends its own helpers with SIGTERM. */
@@ -507,6 +510,8 @@ int criu_restore_start(struct criu_run *run, const struct criu_job *job, struct 
 	command_init(&command, job, "restore");
 	command_add(&command, "-o");
 	command_add(&command, "restore.log");
+	if (sched_getaffinity(job->caller, sizeof(command.cpus), &command.cpus))
+		CPU_ZERO(&command.cpus);
 	command_add(&command, "-d");
 	return start(run, job, &command, -1, true, problem);
 }

@@ -59,6 +59,7 @@ struct criu_job {
 	const char *cgroup;
 	const char *images;     /* directory, absolute, on a local file system */
 	uint64_t ghost_limit;   /* bytes */
+	pid_t caller;           /* whose CPUs a restored job gets: CRIU does not save which it had */
 	enum tcp_policy tcp_policy;
 	enum criu_tcp tcp;
 	bool tcp_moving;        /* dump: the network must stand still, too */

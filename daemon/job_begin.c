@@ -268,6 +268,7 @@ void job_prepare_criu(struct job *job)
 		.cgroup = job->reader.cgroup,
 		.images = job->images,
 		.ghost_limit = job->class->ghost_limit,
+		.caller = job->caller.pid,
 	};
 	tcp_policy_parse(job->class->tcp, &job->criu.tcp_policy);
 }
