@@ -19,6 +19,8 @@
 #include "restore.h"
 #include "wire.h"
 
+#define PROGRESS_MS 500
+
 int job_open_store(struct job *job, enum store_use use, struct problem *problem)
 {
 	struct store_options options = {
@@ -215,10 +217,24 @@ static int start_new(struct job *job, const struct term *previous, int *status,
 	return announce(job, problem);
 }
 
+/* Not more often than somebody can read it. */
+static void post_progress(struct job *job, uint64_t done, uint64_t all)
+{
+	int64_t now_ms = clock_ms();
+
+	if (now_ms - job->progress_ms < PROGRESS_MS)
+		return;
+	job->progress_ms = now_ms;
+	job_post(job, json_pack("{s:s, s:I, s:I, s:I}", "event", "progress", "done",
+				(json_int_t)(done * PAGE_BYTES), "all", (json_int_t)(all * PAGE_BYTES), "ms",
+				(json_int_t)(now_ms - job->restore_begun_ms)));
+}
+
 static void restore_note(void *arg, uint64_t done, uint64_t all)
 {
 	struct job *job = arg;
 
+	post_progress(job, done, all);
 	job_set_status(job, "restore_pages_done", json_integer((json_int_t)done));
 	job_set_status(job, "restore_pages", json_integer((json_int_t)all));
 }
@@ -328,7 +344,7 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 	struct manifest *manifest;
 	struct restore_facts restored;
 	enum criu_tcp tcp;
-	int64_t begin = clock_ms();
+	int64_t begin = job->restore_begun_ms = clock_ms();
 	int ret = manifest_read(job->reader.store, name, &manifest, problem);
 
 	if (ret)
