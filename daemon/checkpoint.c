@@ -22,11 +22,11 @@
 #include "proc.h"
 #include "thin.h"
 
-/* What one checkpoint holds while it is made. */
-/* How often a job is thawed again for a moment in which it is to start what it was about to. */
+/* How often a job is thawed again for a moment in which it is to do what it was about to. */
 #define MOST_FREEZES 20
 #define MOMENT_US 5000
 
+/* What one checkpoint holds while it is made. */
 struct checkpoint {
 	struct reader *reader;
 	struct criu_job *criu;
@@ -143,13 +143,23 @@ static bool some_wait_for_exec(const char *cgroup)
 	return some;
 }
 
-/* Where no task is in the middle of starting a program, which takes a moment. */
+/* What one process of the job has just sent to another by TCP. */
+static bool some_is_on_its_way(struct checkpoint *checkpoint)
+{
+	struct problem problem;
+
+	return criu_check_tcp(checkpoint->criu, &problem) == 0 &&
+	       checkpoint->criu->tcp == CRIU_TCP_ESTABLISHED && checkpoint->criu->tcp_moving;
+}
+
+/* Where no task is in the middle of what takes a moment only. */
 static int freeze(struct checkpoint *checkpoint)
 {
 	const char *cgroup = checkpoint->reader->cgroup;
 	int ret = cgroup_freeze(cgroup, FREEZE_TIMEOUT_MS, checkpoint->problem);
 
-	for (int i = 0; ret == 0 && i < MOST_FREEZES && some_wait_for_exec(cgroup); i++) {
+	for (int i = 0; ret == 0 && i < MOST_FREEZES &&
+	     (some_wait_for_exec(cgroup) || some_is_on_its_way(checkpoint)); i++) {
 		ret = cgroup_thaw(cgroup, checkpoint->problem);
 		usleep(MOMENT_US);
 		if (ret == 0)

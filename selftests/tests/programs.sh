@@ -14,10 +14,14 @@ node_script=programs_node.sh
 seed=${SEED:-$(date +%s)}
 interruptions=${INTERRUPTIONS:-1}
 if [ $# = 0 ]; then
-	# What they are made for: objects, Python, processes that come and go, threads, connections.
-	set -- objects numpy pipeline openmp tcp-close tcp-loopback
-	# On further kernels only what depends on them.
-	[ "$KERNEL" = "$(awk '!/^#/ && NF { print $1; exit }' selftests/kernels)" ] || set -- objects tcp-loopback
+	# On further kernels only what depends on them, and what their CRIU can do and that of the first cannot.
+	if [ "$KERNEL" = "$(awk '!/^#/ && NF { print $1; exit }' selftests/kernels)" ]; then
+		set -- objects numpy pipeline openmp tcp-close
+	elif [ "$KERNEL" = 6.12 ]; then
+		set -- objects tcp-loopback tcp-full
+	else
+		set -- objects
+	fi
 else
 	node_kernel=$KERNEL-programs
 	node_mem=3072
