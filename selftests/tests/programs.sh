@@ -14,14 +14,9 @@ node_script=programs_node.sh
 seed=${SEED:-$(date +%s)}
 interruptions=${INTERRUPTIONS:-1}
 if [ $# = 0 ]; then
-	# On further kernels only what depends on them, and what their CRIU can do and that of the first cannot.
-	if [ "$KERNEL" = "$(awk '!/^#/ && NF { print $1; exit }' selftests/kernels)" ]; then
-		set -- objects numpy pipeline openmp tcp-close
-	elif [ "$KERNEL" = 6.12 ]; then
-		set -- objects tcp-loopback tcp-full
-	else
-		set -- objects
-	fi
+	set -- objects tcp-close tcp-loopback tcp-full
+	# What depends less on the kernel, and on its CRIU.
+	[ "$KERNEL" != "$(awk '!/^#/ && NF { print $1; exit }' selftests/kernels)" ] || set -- "$@" numpy pipeline openmp
 else
 	node_kernel=$KERNEL-programs
 	node_mem=3072

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # Usage: programs_node.sh NAME PHASE	One boot of a node, for programs.sh. Each line of /share/jobs is the name of a program
 #					in programs/: a script that takes its length as an argument, works in its own
-#					directory, and leaves its results in "result…" and on standard output.
+#					directory, and leaves its results in "result…" and on standard output. What its
+#					header says after TCP it has: connections, that are closed, or only listening ones.
 #	interrupt	the programs begin or go on, an interruption is announced at a random moment, they are saved
 #	end		they go on and end; each was interrupted, and has the results of a run that was not
 set -eu
@@ -11,7 +12,29 @@ phase=$2
 store=/share/store
 . "${0%/*}/lib.sh"
 length=$(cat /share/length)
-jobs=/share/jobs
+jobs=/tmp/jobs
+
+older() { # VERSION VERSION
+	[ "$1" != "$2" ] && [ "$(printf '%s\n' "$@" | sort -V | head -n 1)" = "$1" ]
+}
+
+# Those whose sockets this CRIU cannot save are refused, which other tests look at.
+can_move() { # PROGRAM
+	criu_is=$(criu --version | sed -n 's/^Version: //p')
+	case $(field_of "$1" TCP) in
+	'') ;;
+	established) ! older "$criu_is" 3.19 && can_save_sockets ;;
+	*) can_save_sockets ;;
+	esac
+}
+
+can_save_sockets() { older "$(uname -r)" 6.16 || ! older "$criu_is" 4.2; }
+
+select_programs() {
+	while read -r program; do
+		if can_move "$program"; then echo "$program"; else echo "$program: not with CRIU $criu_is on $(uname -r)" >&2; fi
+	done </share/jobs >$jobs
+}
 
 field_of() { sed -n "s/^# $2: *//p" "$tests/programs/$1" | head -n 1; } # PROGRAM FIELD
 
@@ -35,7 +58,7 @@ classes() {
 
 # The server that tcp-close asks is no part of the job.
 server_start() {
-	grep -qx tcp-close /share/jobs || return 0
+	grep -qx tcp-close $jobs || return 0
 	python3 -c '
 import hashlib, socketserver
 class Answer(socketserver.StreamRequestHandler):
@@ -50,7 +73,7 @@ socketserver.ThreadingTCPServer(("127.0.0.1", 4000), Answer).serve_forever()' &
 job_start() {
 	[ ! -e ended ] || return 0
 	class=test
-	case $(field_of "$program" CLASS) in "tcp = close") class=close ;; esac
+	[ "$(field_of "$program" TCP)" != close ] || class=close
 	run_start --job "$program" -- "$tests/programs/$program" "$length"
 	echo "$run" >/tmp/run.$program
 }
@@ -105,9 +128,9 @@ phase_interrupt() {
 	classes
 	server_start
 	seed=$(($(cat /share/seed) + $(cat /share/left 2>/dev/null | wc -l)))
-	split -l 3 /share/jobs /tmp/group.
+	split -l 3 $jobs /tmp/group.
 	for jobs in /tmp/group.*; do interrupt; done
-	jobs=/share/jobs
+	jobs=/tmp/jobs
 	echo "$name" >>/share/left
 }
 
@@ -124,7 +147,7 @@ references() {
 	mkdir -p /tmp/reference
 	while read -r program; do
 		install -d -o scientist "/tmp/reference/$program"
-	done </share/jobs
+	done <$jobs
 	# shellcheck disable=SC2016 # for the inner shell
 	xargs -P 2 -I PROGRAM unshare -m -i sh -euc '
 		mkdir -p /var/tmp/private/$1
@@ -132,7 +155,7 @@ references() {
 		cd /tmp/reference/$1
 		mount --bind /var/tmp/private/$1 /tmp
 		exec setpriv --reuid scientist --regid scientist --init-groups --reset-env "$2/programs/$1" "$3" \
-			>out 2>err </dev/null' sh PROGRAM $tests "$length" </share/jobs || echo "a reference run failed"
+			>out 2>err </dev/null' sh PROGRAM $tests "$length" <$jobs || echo "a reference run failed"
 }
 
 job_check() {
@@ -157,4 +180,5 @@ phase_end() {
 }
 
 node_be "$name"
+select_programs
 node_phase "$name" "$phase"
