@@ -166,6 +166,12 @@ interruptions:
 	$(Q)selftests/vm/run $(SOAK_KERNEL) --mem 1536 --timeout $$(($(INTERRUPTIONS) * 30 + 600)) \
 		-- /usr/lib/ckpt/tests/interruptions.sh $(INTERRUPTIONS)
 
+# Programs of all kinds, each interrupted at a random moment. CHECK_PROGRAMS chooses some.
+PROGRAMS_KERNEL ?= 6.12
+CHECK_PROGRAMS ?= $(notdir $(wildcard selftests/tests/programs/*))
+check-programs:
+	$(Q)KERNEL=$(PROGRAMS_KERNEL) selftests/tests/programs.sh $(CHECK_PROGRAMS)
+
 demo:
 	$(Q)selftests/demo/run
 
@@ -185,6 +191,6 @@ clean:
 	$(Q)rm -rf $(BUILD)
 
 .PHONY: all programs guest-tests unit-tests fuzz-tests fuzz module module-install dkms-install dkms-uninstall check \
-	check-debug soak interruptions demo install clean
+	check-debug check-programs soak interruptions demo install clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

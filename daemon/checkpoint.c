@@ -22,11 +22,11 @@
 #include "proc.h"
 #include "thin.h"
 
-/* What one checkpoint holds while it is made. */
-/* How often a job is thawed again for a moment in which it is to start what it was about to. */
+/* How often a job is thawed again for a moment in which it is to do what it was about to. */
 #define MOST_FREEZES 20
 #define MOMENT_US 5000
 
+/* What one checkpoint holds while it is made. */
 struct checkpoint {
 	struct reader *reader;
 	struct criu_job *criu;
@@ -53,7 +53,7 @@ static int check_tasks(struct checkpoint *checkpoint)
 
 	for (size_t i = 0; i < tasks->count && ret == 0; i++)
 		ret = criu_check_task(tasks->list[i].pid, checkpoint->problem);
-	return ret;
+	return ret ? ret : criu_check_tcp(checkpoint->criu, checkpoint->problem);
 }
 
 static int sync_files(struct checkpoint *checkpoint)
@@ -100,7 +100,7 @@ static int dump(struct checkpoint *checkpoint)
 	struct criu_run *run = &checkpoint->run;
 	struct problem waited;
 	int64_t begin = clock_ms();
-	int ret = criu_dump_go(run, checkpoint->criu, checkpoint->problem), served;
+	int ret = criu_dump_go(run, checkpoint->criu, options->criu_timeout_ms, checkpoint->problem), served;
 
 	if (ret)
 		return ret;
@@ -142,13 +142,23 @@ static bool some_wait_for_exec(const char *cgroup)
 	return some;
 }
 
-/* Where no task is in the middle of starting a program, which takes a moment. */
+/* What one process of the job has just sent to another by TCP. */
+static bool some_is_on_its_way(struct checkpoint *checkpoint)
+{
+	struct problem problem;
+
+	return criu_check_tcp(checkpoint->criu, &problem) == 0 &&
+	       checkpoint->criu->tcp == CRIU_TCP_ESTABLISHED && checkpoint->criu->tcp_moving;
+}
+
+/* Where no task is in the middle of what takes a moment only. */
 static int freeze(struct checkpoint *checkpoint)
 {
 	const char *cgroup = checkpoint->reader->cgroup;
 	int ret = cgroup_freeze(cgroup, FREEZE_TIMEOUT_MS, checkpoint->problem);
 
-	for (int i = 0; ret == 0 && i < MOST_FREEZES && some_wait_for_exec(cgroup); i++) {
+	for (int i = 0; ret == 0 && i < MOST_FREEZES &&
+	     (some_wait_for_exec(cgroup) || some_is_on_its_way(checkpoint)); i++) {
 		ret = cgroup_thaw(cgroup, checkpoint->problem);
 		usleep(MOMENT_US);
 		if (ret == 0)
@@ -168,6 +178,8 @@ static int take_frozen(struct checkpoint *checkpoint)
 	checkpoint->frozen_at = checkpoint->options->frozen_at_ms ?: clock_ms();
 	checkpoint->collected_at = clock_ms();
 	ret = fault("checkpoint.frozen");
+	if (ret == 0)
+		ret = criu_check_tcp(checkpoint->criu, checkpoint->problem);
 	if (ret == 0)
 		ret = reader_pass(checkpoint->reader, checkpoint->packer, PASS_FROZEN, &pass,
 				  checkpoint->problem);
@@ -285,6 +297,8 @@ static char *make_meta(const struct checkpoint *checkpoint)
 	json_object_set_new(meta, "time", json_integer(time(NULL)));
 	json_object_set_new(meta, "host", host_facts());
 	json_object_set_new(meta, "criu", json_string(checkpoint->criu->version.text));
+	if (criu_tcp_name(checkpoint->criu->tcp))
+		json_object_set_new(meta, "tcp", json_string(criu_tcp_name(checkpoint->criu->tcp)));
 	json_object_set_new(meta, "mechanism",
 			    json_string(checkpoint->reader->tasks.mechanism->name));
 	json_object_set_new(meta, "mechanism_reason", json_string(checkpoint->options->mechanism_reason));

@@ -11,6 +11,7 @@
  *   "time"                CLOCK_REALTIME seconds
  *   "host"                see host.h
  *   "criu", "mechanism"   what was used
+ *   "tcp"                 "close" or "established": what the job's connections were saved as; else none
  *   "mechanism_reason"    why none before it in the order; "" when it is the first
  *   "files"               [{"path", "size"}]: see files.h
  *   "stdout", "stderr"    bytes of output at the checkpoint; no "stderr" when both go to one file

@@ -47,6 +47,7 @@ struct class {
 	uint64_t io_limit;           /* bytes per second, while the job runs; 0: none */
 	unsigned int cpu_limit;      /* threads, while the job runs; 0: none */
 	uint64_t ghost_limit;        /* bytes; for CRIU's --ghost-limit */
+	char *tcp;                   /* see tcp.h */
 	unsigned int window_ms;      /* from notice to the end of the node */
 	unsigned int margin_ms;      /* of the window, kept free */
 	unsigned int reserve;        /* times that the store may be slower after a notice, or CONFIG_AUTO */

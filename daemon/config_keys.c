@@ -17,6 +17,7 @@
 
 #include "cleanup.h"
 #include "hook.h"
+#include "tcp.h"
 
 #define MANUAL_COLUMNS 100
 
@@ -172,6 +173,13 @@ static bool check_endpoint(const char *value)
 	       url_lacks(url, CURLUPART_FRAGMENT);
 	curl_url_cleanup(url);
 	return good;
+}
+
+static bool check_tcp(const char *value)
+{
+	enum tcp_policy policy;
+
+	return tcp_policy_parse(value, &policy) == 0;
 }
 
 int class_signal(const char *name)
@@ -340,6 +348,14 @@ static const struct key class_keys[] = {
 	  .meaning = "Deleted files that the job still has open are saved up to this size each; a "
 		     "larger one makes the checkpoint fail (CRIU's --ghost-limit).",
 	  .reason = "such files are saved whole while the job stands still." },
+	{ "tcp", CLASS(tcp), .reload = RELOAD_AT_ONCE, .fallback = "established",
+	  TEXT(check_tcp, "established, close or refuse"),
+	  .meaning = "What becomes of the job's TCP connections. established: those between the job's own "
+		     "processes by 127.0.0.1 or ::1 move with it (CRIU 3.19 or later); a job with others is "
+		     "not saved. close: after a restore the program finds all of them closed; for "
+		     "programs that connect again by themselves, since what was on its way is lost. "
+		     "refuse: a job that has any is not saved.",
+	  .reason = "no other connection can be the same on another node." },
 	{ "window", CLASS(window_ms), .reload = RELOAD_AT_ONCE, DURATION(5 * SECOND, HOUR),
 	  .fallback = "120s",
 	  .meaning = "From the notice to the end of the node.",

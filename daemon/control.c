@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -102,6 +104,14 @@ static bool is_end(const char *kind)
 	return !strcmp(kind, "ended") || !strcmp(kind, "interrupted") || !strcmp(kind, "failed");
 }
 
+/* It has not read what it was told before: it may have been stopped. */
+static bool is_behind(const struct client *client)
+{
+	int bytes = 0;
+
+	return ioctl(client->fd, SIOCOUTQ, &bytes) || bytes;
+}
+
 static void slot_deliver(struct slot *slot, json_t *event)
 {
 	const char *kind = json_string_value(json_object_get(event, "event"));
@@ -110,6 +120,8 @@ static void slot_deliver(struct slot *slot, json_t *event)
 
 	if (!slot->client && !strcmp(kind, "lease"))
 		return; /* the running event will tell */
+	if (!strcmp(kind, "progress") && (!slot->client || is_behind(slot->client)))
+		return; /* there will be more */
 	if (!slot->client) {
 		json_array_append(slot->backlog, event);
 		return;

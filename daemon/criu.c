@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -67,6 +66,7 @@ struct command {
 	char preload[PATH_MAX + 16];
 	char *environment[6];
 	size_t variables;
+	cpu_set_t cpus;         /* none: as ckptd has */
 };
 
 #define RUN_NONE ((struct criu_run){ .pidfd = -1, .page_socket = -1, .hold = -1 })
@@ -79,6 +79,23 @@ static void command_add(struct command *command, const char *argument)
 static void command_set(struct command *command, const char *variable)
 {
 	command->environment[command->variables++] = (char *)variable;
+}
+
+static void command_add_tcp(struct command *command, const struct criu_job *job)
+{
+	switch (job->tcp) {
+	case CRIU_TCP_NONE:
+		break;
+	case CRIU_TCP_CLOSE:
+		command_add(command, "--tcp-close");
+		command_add(command, "--skip-in-flight");
+		break;
+	case CRIU_TCP_ESTABLISHED:
+		command_add(command, "--tcp-established");
+		command_add(command, "--network-lock");
+		command_add(command, job->tcp_moving ? "nftables" : "skip");
+		break;
+	}
 }
 
 static void command_init(struct command *command, const struct criu_job *job, const char *action)
@@ -97,6 +114,7 @@ static void command_init(struct command *command, const struct criu_job *job, co
 		 (unsigned long)job->ghost_limit);
 	command_add(command, "--ghost-limit");
 	command_add(command, command->ghost_limit);
+	command_add_tcp(command, job);
 	snprintf(command->fsuid, sizeof(command->fsuid), "CKPT_FSUID=%u:%u", job->uid, job->gid);
 	snprintf(command->preload, sizeof(command->preload), "LD_PRELOAD=%s", CKPT_PRELOAD_PATH);
 	command_set(command, "PATH=/usr/sbin:/usr/bin:/sbin:/bin");
@@ -240,36 +258,6 @@ static int check_name(pid_t pid, const char *where, const char *name, struct pro
 	return 0;
 }
 
-/* Whether it is connected: CRIU saves TCP sockets that listen or are closed, and no other ones. */
-static bool tcp_connected(pid_t pid, const char *table, unsigned long inode)
-{
-	char path[64], line[512];
-	cleanup_fclose FILE *file = NULL;
-	unsigned long found;
-	unsigned int state;
-
-	snprintf(path, sizeof(path), "/proc/%d/net/%s", pid, table);
-	file = fopen(path, "re");
-	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, "%*u: %*s %*s %x %*s %*s %*s %*u %*u %lu", &state, &found) == 2 &&
-		    found == inode)
-			return state != TCP_LISTEN && state != TCP_CLOSE;
-	return false;
-}
-
-static int check_socket(pid_t pid, const char *descriptor, const char *name, struct problem *problem)
-{
-	unsigned long inode;
-
-	if (sscanf(name, "socket:[%lu]", &inode) != 1 ||
-	    (!tcp_connected(pid, "tcp", inode) && !tcp_connected(pid, "tcp6", inode)))
-		return 0;
-	return problem_set(problem, ENOTSUP, "process %d has a TCP connection (descriptor %s), which cannot "
-			   "move to another node: it can be saved while there is none. A program with Open "
-			   "MPI that runs without mpirun makes none with OMPI_MCA_ess_singleton_isolated=1",
-			   pid, descriptor);
-}
-
 static int check_descriptors(pid_t pid, struct problem *problem)
 {
 	char path[64], name[256], where[300];
@@ -287,8 +275,6 @@ static int check_descriptors(pid_t pid, struct problem *problem)
 		name[n] = '\0';
 		snprintf(where, sizeof(where), "descriptor %s,", entry->d_name);
 		ret = check_name(pid, where, name, problem);
-		if (ret == 0)
-			ret = check_socket(pid, entry->d_name, name, problem);
 	}
 	if (dir)
 		closedir(dir);
@@ -307,6 +293,55 @@ int criu_check_task(pid_t pid, struct problem *problem)
 		if (sscanf(line, "%*s %*s %*s %*s %*s %4095[^\n]", name) == 1)
 			ret = check_name(pid, "a mapping of", name, problem);
 	return ret;
+}
+
+/* --network-lock skip; in 3.17 and 3.18 CRIU always needs iptables or nft for connections. */
+static bool can_skip_lock(const struct criu_version *version)
+{
+	return version->major > 3 || version->minor >= 19;
+}
+
+static int check_established(const struct criu_version *version, struct problem *problem)
+{
+	if (can_skip_lock(version))
+		return 0;
+	return problem_set(problem, ENOTSUP, "it has TCP connections, which CRIU %s cannot move: install CRIU "
+			   "3.19 or later, or set tcp = close in its class if the program connects again by "
+			   "itself", version->text);
+}
+
+int criu_check_tcp(struct criu_job *job, struct problem *problem)
+{
+	cleanup_free pid_t *pids = NULL;
+	struct tcp_found found = { 0 };
+	size_t count;
+	int ret = cgroup_pids(job->cgroup, &pids, &count, problem);
+
+	if (ret == 0 && count)
+		ret = tcp_check(pids, count, job->tcp_policy, &found, problem);
+	job->tcp = job->tcp_policy == TCP_POLICY_CLOSE ? CRIU_TCP_CLOSE :
+		   found.connections ? CRIU_TCP_ESTABLISHED : CRIU_TCP_NONE;
+	job->tcp_moving = found.moving;
+	if (ret == 0 && job->tcp == CRIU_TCP_ESTABLISHED)
+		ret = check_established(&job->version, problem);
+	return ret;
+}
+
+static const char *const tcp_names[] = {
+	[CRIU_TCP_CLOSE] = "close", [CRIU_TCP_ESTABLISHED] = "established",
+};
+
+const char *criu_tcp_name(enum criu_tcp tcp)
+{
+	return tcp_names[tcp];
+}
+
+int criu_tcp_parse(const char *name, const struct criu_version *version, enum criu_tcp *tcp,
+		   struct problem *problem)
+{
+	*tcp = !name ? CRIU_TCP_NONE : !strcmp(name, tcp_names[CRIU_TCP_CLOSE]) ? CRIU_TCP_CLOSE :
+	       CRIU_TCP_ESTABLISHED;
+	return *tcp == CRIU_TCP_ESTABLISHED ? check_established(version, problem) : 0;
 }
 
 bool criu_wide_messages(const struct criu_version *version)
@@ -343,6 +378,8 @@ __attribute__((noreturn)) static void exec_criu(const struct criu_job *job, stru
 	syscall(SYS_close_range, CRIU_FDS_END, ~0U, 0);
 	if (setgroups(job->group_count, job->groups))
 		_exit(EXIT_NO_START);
+	if (CPU_COUNT(&command->cpus))
+		sched_setaffinity(0, sizeof(command->cpus), &command->cpus);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* What is ignored stays so over exec, and CRIU ends its own helpers with SIGTERM. */
@@ -495,6 +532,8 @@ static int dump_start(struct criu_run *run, const struct criu_job *job, bool hol
 	if (ret == 0) {
 		run->page_socket = take_fd(pages[0]);
 		run->hold = take_fd(held[0]);
+		run->tcp = job->tcp;
+		run->tcp_moving = job->tcp_moving;
 	}
 	close_pair(pages);
 	close_pair(held);
@@ -534,9 +573,12 @@ int criu_dump_prepare(struct criu_run *run, const struct criu_job *job, int time
 	return ret ? ret : await_hold(run, job, timeout_ms, problem);
 }
 
-int criu_dump_go(struct criu_run *run, const struct criu_job *job, struct problem *problem)
+int criu_dump_go(struct criu_run *run, const struct criu_job *job, int timeout_ms, struct problem *problem)
 {
-	if (!job->version.holds)
+	/* The job's connections may be others, now that it stands still, than those that criu was started for. */
+	if (run->supervisor && (run->tcp != job->tcp || run->tcp_moving != job->tcp_moving))
+		criu_dump_cancel(run, job, timeout_ms);
+	if (!run->supervisor)
 		return dump_start(run, job, false, problem);
 	/* If it has ended, that is seen, and told, when it is waited for. */
 	send(run->hold, "", 1, MSG_NOSIGNAL);
@@ -559,6 +601,8 @@ int criu_restore_start(struct criu_run *run, const struct criu_job *job, struct 
 	command_init(&command, job, "restore");
 	command_add(&command, "-o");
 	command_add(&command, "restore.log");
+	if (sched_getaffinity(job->caller, sizeof(command.cpus), &command.cpus))
+		CPU_ZERO(&command.cpus);
 	command_add(&command, "-d");
 	return start(run, job, &command, (const int[]){ -1, -1 }, true, problem);
 }
@@ -578,6 +622,13 @@ static const char *remedy_of(const char *errors)
 	} known[] = {
 		{ "External socket", "the program is connected by a unix socket to a process outside of the "
 		  "job, a service of this node perhaps: let it close that" },
+		/* SO_PASSCRED, which from 6.16 on only unix sockets have. */
+		{ "Can't get 1:16 opt", "CRIU before 4.2 cannot save network sockets on kernel 6.16 and later: "
+		  "install CRIU 4.2 or later" },
+		{ "nftables", "the job has sent something by TCP that was not taken yet, and the network can only be "
+		  "held with nft: install nftables, or let the program wait for the answer" },
+		{ "Address already in use", "a TCP port of the job is used by another program of this node: restore "
+		  "it on another node, or when that has ended" },
 		{ "increase limit", "the program has a deleted file open that is too large: set ghost_limit = "
 		  "in its class" },
 	};

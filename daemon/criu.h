@@ -18,6 +18,7 @@
 #include <sys/types.h>
 
 #include "problem.h"
+#include "tcp.h"
 
 struct criu_version {
 	unsigned int major, minor, patch;
@@ -40,6 +41,13 @@ bool criu_wide_messages(const struct criu_version *version);
 /* -ENOTSUP: the process has something that CRIU cannot save; the problem names it. */
 int criu_check_task(pid_t pid, struct problem *problem);
 
+/* What is done about TCP connections: the same at the restore as at the dump. */
+enum criu_tcp {
+	CRIU_TCP_NONE,          /* there are none */
+	CRIU_TCP_CLOSE,
+	CRIU_TCP_ESTABLISHED,
+};
+
 struct criu_job {
 	const char *program;
 	struct criu_version version;
@@ -52,13 +60,30 @@ struct criu_job {
 	const char *cgroup;
 	const char *images;     /* directory, absolute, on a local file system */
 	uint64_t ghost_limit;   /* bytes */
+	pid_t caller;           /* whose CPUs a restored job gets: CRIU does not save which it had */
+	enum tcp_policy tcp_policy;
+	enum criu_tcp tcp;
+	bool tcp_moving;        /* dump: the network must stand still, too */
 };
+
+/*
+ * Looks at the job's TCP connections, and sets tcp and tcp_moving for a dump; for that the job must
+ * stand still. -ENOTSUP as above.
+ */
+int criu_check_tcp(struct criu_job *job, struct problem *problem);
+/* What a checkpoint says of it: NULL, "close" or "established". */
+const char *criu_tcp_name(enum criu_tcp tcp);
+/* -ENOTSUP: this CRIU cannot restore that. */
+int criu_tcp_parse(const char *name, const struct criu_version *version, enum criu_tcp *tcp,
+		   struct problem *problem);
 
 struct criu_run {
 	pid_t supervisor;
 	int pidfd;
 	int page_socket;        /* dump: our end; -1 else */
 	int hold;               /* a dump that stands still before it begins: our end; -1 else */
+	enum criu_tcp tcp;      /* what the dump was told */
+	bool tcp_moving;
 };
 
 /*
@@ -66,7 +91,7 @@ struct criu_run {
  * the first one.  Before the second, the caller freezes it; it is still frozen when the dump has ended.
  */
 int criu_dump_prepare(struct criu_run *run, const struct criu_job *job, int timeout_ms, struct problem *problem);
-int criu_dump_go(struct criu_run *run, const struct criu_job *job, struct problem *problem);
+int criu_dump_go(struct criu_run *run, const struct criu_job *job, int timeout_ms, struct problem *problem);
 /* Instead of the second: nothing has been done to the job. */
 void criu_dump_cancel(struct criu_run *run, const struct criu_job *job, int timeout_ms);
 /* Restored tasks become children of the job's init. */

@@ -5,9 +5,9 @@
  * What comes before criu's main() (exec, loading its libraries) takes longer than much of what comes after.  So criu is
  * started before the job is frozen, and stands still here until it may go on.
  *
- * File access is the job's user's, everything else root's.  A file server that squashes root takes root for nobody, so CRIU, which must be root on the node,
- * could not open the job's own files there.  Only the file system ids change, and every capability
- * stays, so that local access is root's.  An exec resets these ids: that is why it happens here.
+ * File access is the job's user's, everything else root's.  A file server that squashes root takes root for nobody, so
+ * CRIU, which must be root on the node, could not open the job's own files there.  Only the file system ids change, and
+ * every capability stays, so that local access is root's.  An exec resets these ids: that is why it happens here.
  */
 #include <linux/capability.h>
 #include <stdio.h>

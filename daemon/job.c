@@ -266,6 +266,7 @@ bool job_take_class(struct job *job)
 		return false;
 	class_put(old);
 	job->criu.ghost_limit = job->class->ghost_limit;
+	tcp_policy_parse(job->class->tcp, &job->criu.tcp_policy);
 	set_limits(job);
 	if (job_write_record(job, &problem))
 		log_warn("%s: %s", job->id, problem.text);

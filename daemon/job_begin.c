@@ -19,6 +19,8 @@
 #include "restore.h"
 #include "wire.h"
 
+#define PROGRESS_MS 500
+
 int job_open_store(struct job *job, enum store_use use, struct problem *problem)
 {
 	struct store_options options = {
@@ -146,6 +148,15 @@ static int find_root(struct job *job, struct problem *problem)
 	return ret;
 }
 
+/* What was restored ran on at once, and may have come to its end: init has written how, and is gone. */
+static bool has_ended(const struct job *job)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/" INIT_EXIT, job->directory);
+	return access(path, F_OK) == 0;
+}
+
 /*
  * The job's processes stand: from here on a restarted ckptd can take it up, and its program may run.
  * meta: of the checkpoint that it was restored from; NULL: it is new.  cut: the job went on behind that
@@ -166,7 +177,9 @@ static int confirm(struct job *job, const json_t *meta, bool cut, struct problem
 	ret = job_write_record(job, problem);
 	if (ret == 0 && (ret = fault("job.recorded")))
 		problem_set(problem, -ret, "stopped by a fault point");
-	return ret ? ret : launch_confirm(&job->launch, problem);
+	if (ret == 0)
+		ret = launch_confirm(&job->launch, problem);
+	return ret == -EPIPE && has_ended(job) ? 0 : ret;
 }
 
 static int announce(struct job *job, struct problem *problem)
@@ -204,10 +217,24 @@ static int start_new(struct job *job, const struct term *previous, int *status,
 	return announce(job, problem);
 }
 
+/* Not more often than somebody can read it. */
+static void post_progress(struct job *job, uint64_t done, uint64_t all)
+{
+	int64_t now_ms = clock_ms();
+
+	if (now_ms - job->progress_ms < PROGRESS_MS)
+		return;
+	job->progress_ms = now_ms;
+	job_post(job, json_pack("{s:s, s:I, s:I, s:I}", "event", "progress", "done",
+				(json_int_t)(done * PAGE_BYTES), "all", (json_int_t)(all * PAGE_BYTES), "ms",
+				(json_int_t)(now_ms - job->restore_begun_ms)));
+}
+
 static void restore_note(void *arg, uint64_t done, uint64_t all)
 {
 	struct job *job = arg;
 
+	post_progress(job, done, all);
 	job_set_status(job, "restore_pages_done", json_integer((json_int_t)done));
 	job_set_status(job, "restore_pages", json_integer((json_int_t)all));
 }
@@ -257,7 +284,9 @@ void job_prepare_criu(struct job *job)
 		.cgroup = job->reader.cgroup,
 		.images = job->images,
 		.ghost_limit = job->class->ghost_limit,
+		.caller = job->caller.pid,
 	};
+	tcp_policy_parse(job->class->tcp, &job->criu.tcp_policy);
 }
 
 static struct hook_call *restore_hook(struct job *job, enum hook hook, const struct restore_facts *facts)
@@ -314,7 +343,8 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 {
 	struct manifest *manifest;
 	struct restore_facts restored;
-	int64_t begin = clock_ms();
+	enum criu_tcp tcp;
+	int64_t begin = job->restore_begun_ms = clock_ms();
 	int ret = manifest_read(job->reader.store, name, &manifest, problem);
 
 	if (ret)
@@ -322,6 +352,9 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 	ret = restore_read(manifest, &restored, problem);
 	if (ret == 0)
 		ret = host_check(json_object_get(restored.meta, "host"), problem);
+	if (ret == 0)
+		ret = criu_tcp_parse(json_string_value(json_object_get(restored.meta, "tcp")), &job->setup->criu,
+				     &tcp, problem);
 	if (ret == 0)
 		ret = restore_unpack(job->reader.store, manifest, job->images, restore_note, job, problem);
 	if (ret) {
@@ -343,6 +376,7 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 		ret = make_outputs(job, restored.stdout_bytes, restored.stderr_bytes, problem);
 	if (ret == 0) {
 		job_prepare_criu(job);
+		job->criu.tcp = tcp;
 		ret = launch(job, INIT_RESTORE, problem);
 	}
 	if (ret == 0)

@@ -56,6 +56,8 @@ struct job {
 	struct reader reader;
 	struct limits limits;           /* of epochs; lifted by other threads */
 	struct criu_job criu;
+	int64_t restore_begun_ms;
+	int64_t progress_ms;            /* when it was last told how far that is */
 	json_t *facts;
 	json_t *bases;                  /* see job_set_output_bases(); under the lock */
 	uint64_t sequence;              /* of the last checkpoint in this term */

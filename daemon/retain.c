@@ -85,8 +85,7 @@ static uint64_t abandoned_after_ms(const struct retain_pass *pass, const char *d
 	return longest;
 }
 
-/* How long nothing may have been written for the job to go; 0: it stays. */
-static int time_to_keep(const struct retain_pass *pass, const char *directory, struct store *store,
+int retain_time_to_keep(const struct retain_pass *pass, const char *directory, struct store *store,
 			uint64_t *keep_ms, struct problem *problem)
 {
 	struct term term;
@@ -111,7 +110,7 @@ static int look_at(struct retain_pass *pass, const char *directory, const char *
 
 	if (ret)
 		return ret;
-	ret = time_to_keep(pass, directory, store, &keep_ms, problem);
+	ret = retain_time_to_keep(pass, directory, store, &keep_ms, problem);
 	if (ret == 0)
 		ret = keep_ms ? store_give_up(store, pass->node, (int64_t)keep_ms, problem) : -EBUSY;
 	store_close(store);

@@ -34,5 +34,9 @@ struct retain_pass {
 	unsigned int kept;
 };
 void retain_run(struct retain_pass *pass);
+/* How long nothing may have been written by the job in directory for it to go; 0: it stays. */
+struct store;
+int retain_time_to_keep(const struct retain_pass *pass, const char *directory, struct store *store,
+			uint64_t *keep_ms, struct problem *problem);
 
 #endif

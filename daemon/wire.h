@@ -14,6 +14,7 @@
  *   reload      root only: reads the configuration again -> {"waits_for_restart": keys}
  * Events of a run ("event"):
  *   note        text: to be shown to the user
+ *   progress    done, all (bytes), ms: how far a restore is; some are left out
  *   running     restored, stdout, stderr (bytes to skip), stdout_base, stderr_base, cut;
  *               descriptors: the files that stdout and stderr are to be read from
  *   ended       exited or killed, text?

@@ -175,6 +175,7 @@ static int write_job(const struct request *request, const char *job, const char 
 		     const struct restore_facts *facts, const struct catalog *catalog,
 		     struct problem *problem)
 {
+	const char *tcp = json_string_value(json_object_get(facts->meta, "tcp"));
 	FILE *file = create(request, "job.sh", 0600);
 	struct outputs outputs;
 
@@ -183,6 +184,9 @@ static int write_job(const struct request *request, const char *job, const char 
 	fprintf(file, "# Sourced by restore.sh: job %s, checkpoint %s\nuid=%lld gid=%lld\n", job, checkpoint,
 		(long long)json_integer_value(json_object_get(facts->meta, "uid")),
 		(long long)json_integer_value(json_object_get(facts->meta, "gid")));
+	if (tcp)
+		fprintf(file, "criu_options='%s'\n", strcmp(tcp, "close") ? "--tcp-established --network-lock skip" :
+			"--tcp-close");
 	outputs_find(&outputs, request, job, facts->meta);
 	put_outputs(file, &outputs, facts->meta);
 	for (size_t i = 0; i < facts->files.count; i++)
@@ -306,7 +310,7 @@ static int export_place(const struct request *request, const struct places *plac
 	if (places->count != 1)
 		return problem_set(problem, EINVAL, "there are %zu jobs of that name: give UID-NAME, or --store",
 				   places->count);
-	ret = place_open(place, keys, &store, problem);
+	ret = place_open(place, keys, STORE_READ, &store, problem);
 	if (ret)
 		return ret;
 	/* Only what this command makes is ever removed again. */

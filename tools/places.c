@@ -139,12 +139,12 @@ void places_free(struct places *places)
 	*places = (struct places){ 0 };
 }
 
-int place_open(const struct place *place, const struct keys *keys, struct store **store,
-	       struct problem *problem)
+int place_open(const struct place *place, const struct keys *keys, enum store_use use,
+	       struct store **store, struct problem *problem)
 {
 	struct store_options options = {
 		.directory = place->store,
-		.use = STORE_READ,
+		.use = use,
 		.uid = place->uid,
 		.gid = place->gid,
 		.keys = keys,
@@ -154,4 +154,41 @@ int place_open(const struct place *place, const struct keys *keys, struct store 
 	};
 
 	return store_open(store, &options, place->job, problem);
+}
+
+static int visit_all(const struct places_query *query, const struct config *config, const struct keys *keys,
+		     place_visit visit, void *arg, struct problem *problem)
+{
+	struct places places;
+	int ret = places_find(&places, config, query->store, query->job, problem);
+
+	for (size_t i = 0; i < places.count && ret == 0; i++) {
+		struct store *store = NULL;
+		int opened = place_open(&places.list[i], keys, query->use, &store, problem);
+
+		if (opened != -ENOENT)
+			ret = visit(arg, &places.list[i], opened ? NULL : store, config, problem);
+		if (opened == 0)
+			store_close(store);
+	}
+	places_free(&places);
+	return ret;
+}
+
+int places_visit(const struct places_query *query, place_visit visit, void *arg,
+		 struct problem *problem)
+{
+	struct config *config;
+	struct keys keys;
+	int ret = config_load(&config, query->config, problem);
+
+	if (ret)
+		return ret;
+	ret = keys_read(&keys, config->key_file, problem);
+	if (ret == 0) {
+		ret = visit_all(query, config, &keys, visit, arg, problem);
+		keys_wipe(&keys);
+	}
+	config_free(config);
+	return ret;
 }

@@ -33,7 +33,25 @@ struct places {
 int places_find(struct places *places, const struct config *config, const char *store,
 		const char *job, struct problem *problem);
 void places_free(struct places *places);
-int place_open(const struct place *place, const struct keys *keys, struct store **store,
-	       struct problem *problem);
+int place_open(const struct place *place, const struct keys *keys, enum store_use use,
+	       struct store **store, struct problem *problem);
+
+/* Which jobs a command is about. */
+struct places_query {
+	const char *config;      /* ckptd's, a path */
+	const char *store;
+	const char *job;
+	enum store_use use;
+};
+
+/*
+ * store: NULL when the place cannot be opened, which the problem then tells. What it returns ends the
+ * visit, unless it is 0.
+ */
+typedef int (*place_visit)(void *arg, const struct place *place, struct store *store,
+			   const struct config *config, struct problem *problem);
+/* Calls visit for each job, in their order. Those that are gone meanwhile are passed by. */
+int places_visit(const struct places_query *query, place_visit visit, void *arg,
+		 struct problem *problem);
 
 #endif

@@ -36,6 +36,13 @@ void progress_begin(struct progress *progress, const char *what, bool silent)
 	progress->shown_ms = progress->begin_ms;
 }
 
+void progress_resume(struct progress *progress, int64_t since_ms)
+{
+	progress->begin_ms = now_ms() - since_ms;
+	if (!progress->shown)
+		progress->shown_ms = 0;
+}
+
 static void print_line(const struct progress *progress, uint64_t done, uint64_t all, int64_t ms)
 {
 	double share = all ? (double)done / (double)all : 1, rate = ms ? (double)done * 1000 / (double)ms : 0;

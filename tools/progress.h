@@ -19,6 +19,8 @@ struct progress {
 };
 
 void progress_begin(struct progress *progress, const char *what, bool silent);
+/* Somebody else has been at work for so long, and tells how far it is: the first time it is shown at once. */
+void progress_resume(struct progress *progress, int64_t since_ms);
 void progress_show(struct progress *progress, uint64_t bytes_done, uint64_t bytes_all);
 /* Takes the bar away. */
 void progress_end(struct progress *progress);

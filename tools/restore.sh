@@ -69,7 +69,9 @@ if [ "${1:-}" = --inside ]; then
 	dir=.
 	run_step mount
 	status=0
-	criu restore --no-default-config -D "$dir" -o restore.log -v2 --manage-cgroups=ignore --file-locks "$@" || status=$?
+	# shellcheck disable=SC2086 # a list of options, from job.sh
+	criu restore --no-default-config -D "$dir" -o restore.log -v2 --manage-cgroups=ignore --file-locks \
+		${criu_options:-} "$@" || status=$?
 	[ "$status" = 0 ] || complain "criu failed: see restore.log beside this script"
 	exit 0
 fi

@@ -26,6 +26,7 @@
 #include "clock.h"
 #include "commands.h"
 #include "job.h"
+#include "progress.h"
 #include "wire.h"
 
 #define RECONNECT_MS 500
@@ -56,6 +57,7 @@ struct run {
 	struct output outputs[2];
 	bool merged;
 	bool running;
+	struct progress progress; /* of a restore, where a person looks on */
 	json_t *notes;          /* that wait for the job to run; see take_note() */
 	bool told_away;
 	int64_t lease_until_ms; /* the job is this node's until then */
@@ -387,11 +389,23 @@ static void take_end(struct run *run, const json_t *event)
 			     : (int)json_integer_value(json_object_get(event, "exited"));
 }
 
+static void take_progress(struct run *run, const json_t *event)
+{
+	progress_resume(&run->progress, json_integer_value(json_object_get(event, "ms")));
+	progress_show(&run->progress, (uint64_t)json_integer_value(json_object_get(event, "done")),
+		      (uint64_t)json_integer_value(json_object_get(event, "all")));
+}
+
 static void take_event(struct run *run, const json_t *event)
 {
 	const char *kind = json_string_value(json_object_get(event, "event")) ?: "";
 	const char *text = json_string_value(json_object_get(event, "text"));
 
+	if (!strcmp(kind, "progress")) {
+		take_progress(run, event);
+		return;
+	}
+	progress_end(&run->progress);
 	if (!strcmp(kind, "note")) {
 		take_note(run, text);
 	} else if (!strcmp(kind, "running")) {
@@ -568,6 +582,7 @@ int command_run(int argc, char **argv)
 		return JOB_STATUS_FAILED;
 	run.merged = same_file(1, 2);
 	run.notes = json_array();
+	progress_begin(&run.progress, "restoring", !isatty(2));
 	run.changes = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	watch_signals(&run);
 	ret = send_request(&run, false);

@@ -147,7 +147,7 @@ static int verify_one(struct request *request, const struct place *place, const 
 	struct verify_report report;
 	struct progress progress;
 	struct store *store;
-	int ret = place_open(place, keys, &store, problem);
+	int ret = place_open(place, keys, STORE_READ, &store, problem);
 
 	/* A job that has ended meanwhile is retired, which is no damage. */
 	if (ret == -ENOENT)

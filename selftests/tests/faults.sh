@@ -173,7 +173,29 @@ case_unsaveable() {
 	for kind in io_uring userfaultfd; do
 		hold_start $kind "$workload" memory --stop stop $small --hold $kind
 	done
+	python3 -c '
+import socket
+server = socket.socket(socket.AF_UNIX)
+server.bind("/tmp/service")
+server.listen()
+other = socket.create_server(("127.0.0.1", 4001))
+open("/tmp/service-up", "w")
+peers = [other.accept()] + [server.accept() for _ in range(10)]' &
+	await "a service" 60 test -e /tmp/service-up
+	chmod 777 /tmp/service
 	hold_start tcp python3 -uc '
+import os, socket, time
+peer = socket.create_connection(("127.0.0.1", 4001))
+step = 0
+while not os.path.exists("stop"):
+    step += 1
+    print("step", step)
+    if peer and os.path.exists("release"):
+        peer.close()
+        peer = None
+    time.sleep(0.1)
+print("ok")'
+	hold_start pair python3 -uc '
 import os, socket, time
 server = socket.create_server(("localhost", 0))
 pair = [socket.create_connection(server.getsockname()), server.accept()[0]]
@@ -187,15 +209,6 @@ while not os.path.exists("stop"):
         pair = None
     time.sleep(0.1)
 print("ok")'
-	python3 -c '
-import socket
-server = socket.socket(socket.AF_UNIX)
-server.bind("/tmp/service")
-server.listen()
-open("/tmp/service-up", "w")
-peers = [server.accept() for _ in range(10)]' &
-	await "a service" 60 test -e /tmp/service-up
-	chmod 777 /tmp/service
 	hold_start service python3 -uc '
 import os, socket, time
 peer = socket.socket(socket.AF_UNIX)
@@ -211,7 +224,11 @@ while not os.path.exists("stop"):
 print("ok")'
 	check_kind io_uring 'process [0-9]* has an io_uring (descriptor 3, .*), which CRIU cannot save: let'
 	check_kind userfaultfd 'process [0-9]* has a userfaultfd (descriptor 3, .*), which CRIU cannot save: let'
-	check_kind tcp 'process [0-9]* has a TCP connection (descriptor [0-9]*)'
+	check_kind tcp 'it has a TCP connection, 127.0.0.1:[0-9]* to 127.0.0.1:4001, whose other end is not'
+	case $(criu --version) in
+	*3.1[78]*) check_kind pair 'it has TCP connections, which CRIU 3.1[^ ]* cannot move: install CRIU 3.19' ;;
+	*) ckptctl checkpoint 1000-pair && touch /home/scientist/pair/stop ;;
+	esac
 	check_kind service 'criu cannot save the job: .*External socket.*let it close that'
 	for run in $runs; do run_ends 0; done
 }

@@ -9,11 +9,6 @@ count=${1:-100}
 seed=${2:-$(date +%s)}
 jobs="memory tree matrix"
 
-random_below() { # NUMBER: is in $random then
-	seed=$(((seed * 1103515245 + 12345) % 2147483648))
-	random=$((seed / 65536 % $1))
-}
-
 # A scientist's line for each.
 job_start() { # JOB
 	job_dir=/home/scientist/$1

@@ -16,6 +16,11 @@ config=/etc/ckpt/ckptd.conf
 mark="a value with 'quotes' and  blanks"
 failed=0
 
+random_below() { # NUMBER: is in $random then; $seed decides
+	seed=$(((seed * 1103515245 + 12345) % 2147483648))
+	random=$((seed / 65536 % $1))
+}
+
 # --- waiting: for an event, and not for ever ---
 
 uptime_s() {
@@ -111,12 +116,13 @@ exec_as_scientist() {
 
 as_scientist() { (exec_as_scientist "$@"); }
 
-# `ckptctl run` as scientist in the background, its output is added to out and err ($errors); its pid is in $run.
+# `ckptctl run` as scientist in the background, its output is added to out and err ($errors); its pid is in $run. Its
+# class is 'test', or $class.
 run_start() { # [OPTION…] -- COMMAND…
 	mkdir -p "$job_dir"
 	chown scientist: "$job_dir"
 	cd "$job_dir"
-	exec_as_scientist ckptctl run --class test "$@" >>out 2>>"${errors:-err}" </dev/null &
+	exec_as_scientist ckptctl run --class "${class:-test}" "$@" >>out 2>>"${errors:-err}" </dev/null &
 	run=$!
 }
 
@@ -212,6 +218,33 @@ memory_job_finish() {
 # Without the module.
 next_best() { mechanism_works procfs && echo procfs || echo hash; }
 mechanism_works() { ckptctl doctor | grep -q "^ok .*mechanism $1 "; } # MECHANISM
+
+# --- a node of several, that come one after the other: /share is the storage that they share ---
+
+node_be() { # NAME
+	echo "$1" >/proc/sys/kernel/hostname
+	[ -e /share/key ] || (umask 077 && head -c 32 /dev/urandom >/share/key)
+	mkdir -p /etc/ckpt
+	install -m 600 /share/key /etc/ckpt/key
+}
+
+# What a boot is for; ends with standing still until the power goes. each_job is the script's own.
+node_phase() { # NAME PHASE
+	set +e
+	(
+		set -e
+		"phase_$2"
+	) >/tmp/case 2>&1
+	status=$?
+	if [ $status != 0 ]; then
+		each_job tell
+		echo "node: $2 failed on $1"
+		exit 1
+	fi
+	cat /tmp/case
+	echo "node: done"
+	exec sleep 1000
+}
 
 # --- cases ---
 

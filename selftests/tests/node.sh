@@ -84,23 +84,6 @@ phase_end() {
 	check_no_trace
 }
 
-echo "$name" >/proc/sys/kernel/hostname
-[ -e /share/key ] || (umask 077 && head -c 32 /dev/urandom >/share/key)
-mkdir -p /etc/ckpt
-install -m 600 /share/key /etc/ckpt/key
+node_be "$name"
 jobs=$(wc -l </share/jobs)
-
-set +e
-(
-	set -e
-	"phase_$phase"
-) >/tmp/case 2>&1
-status=$?
-if [ $status != 0 ]; then
-	each_job tell
-	echo "node: $phase failed on $name"
-	exit 1
-fi
-cat /tmp/case
-echo "node: done"
-exec sleep 1000
+node_phase "$name" "$phase"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# DESCRIPTION: damage in a store is found, named and passed by; the cluster's key can be changed under a job, or be wrong
+# DESCRIPTION: what is in a store is listed, shown and pruned; damage in it is found, named and passed by; the cluster's key can be changed under a job, or be wrong
 # KERNELS: first
 # RUN: guest --timeout 900
 set -eu
@@ -158,6 +158,117 @@ key_changed() {
 	job_ends_well
 }
 
+says() { # STATUS PATTERN COMMAND…
+	expected=$1 pattern=$2 status=0
+	shift 2
+	"$@" >/tmp/said 2>&1 || status=$?
+	cat /tmp/said
+	if [ $status != "$expected" ] || ! grep -q -- "$pattern" /tmp/said; then
+		echo "$*: status $status, expected $expected and '$pattern'"
+		return 1
+	fi
+}
+
+# What --json prints, as Python's "found".
+check_json() { # EXPRESSION COMMAND…
+	expression=$1
+	shift
+	"$@" --json >/tmp/found.json || :
+	python3 -c '
+import json, sys
+found = json.load(open("/tmp/found.json"))
+assert eval("(" + sys.argv[1] + ")"), found' "$expression"
+}
+
+wrong_input() {
+	says 0 "there are no jobs in the stores" ckptctl list
+	check_json 'found == []' ckptctl list
+	says 0 "^0 removed, 0 left" ckptctl prune
+	check_json 'found == []' ckptctl prune
+	says 125 "there is nothing of a job 'nosuch'" ckptctl show nosuch
+	says 125 "there is nothing of a job 'nosuch'" ckptctl prune nosuch
+	says 125 "cannot list the store /nothing: No such file" ckptctl list --store /nothing
+	says 2 "^Usage: ckptctl list" ckptctl list job
+	says 2 "^Usage: ckptctl show" ckptctl show
+	for age in soon 5 -1h 1x; do says 2 "^Usage: ckptctl prune" ckptctl prune --older $age; done
+	for command in list "show job" prune; do
+		# shellcheck disable=SC2086 # two words
+		says 2 "must be run as root" as_scientist ckptctl $command
+		says 0 "^Usage: ckptctl" ckptctl $command --help
+	done
+}
+
+commands() {
+	configure "keep = 3"
+	wrong_input
+	ckptd_start
+	two_checkpoints
+	says 0 "^1000-job  *running  *guest  *2 " ckptctl list
+	check_json 'found[0]["state"] == "running" and len(found[0]["checkpoints"]) == 2 and found[0]["bytes"] > 8 << 20' \
+		ckptctl list
+	says 0 "left: a node runs it" ckptctl prune job
+	ckptctl drain
+	run_ends 75
+	says 0 "^1000-job  *saved  *guest  *3 " ckptctl list
+	says 0 ", final\$" ckptctl show job
+	test "$(grep -c "command .*workload memory --stop stop" /tmp/said)" = 3
+	check_json '[c["final"] for c in found[0]["checkpoints"]] == [True, False, False] and
+		found[0]["checkpoints"][0]["meta"]["class"] == "test"' ckptctl show 1000-job
+
+	manifest=$(newest manifest-)
+	flip "$manifest" 50
+	says 1 "$manifest  cannot be restored: .*damaged" ckptctl show job
+	test "$(grep -c "command .*workload" /tmp/said)" = 2
+	check_json '"damaged" in found[0]["checkpoints"][0]["problem"]' ckptctl show job
+	says 0 "^1000-job .* 3 " ckptctl list
+	flip "$manifest" 50
+
+	says 0 "left: it waits to be run again" ckptctl prune
+	says 0 "left: its time has not come" ckptctl prune --older 1h
+	says 0 "^1 would be removed, 0 left" ckptctl prune --dry-run job
+	test -e "$store/1000-job/$manifest"
+	# A restore could have begun until the lease has ended.
+	await "the end of its lease" 90 check_json 'found[0]["result"] == "removed"' ckptctl prune job
+	test ! -e "$store/1000-job"
+	says 0 "there are no jobs in the stores" ckptctl list
+}
+
+pruned_after_end() {
+	configure "keep_after_end = 1h"
+	ckptd_start
+	job_start
+	await "an epoch" 60 field_is_least epochs 1
+	checkpoint
+	touch stop
+	run_ends 0
+	await "ckptd to forget the job" 30 no_jobs
+	says 0 "^1000-job  *ended  *-  *0 " ckptctl list
+	says 0 "is kept until .*; no run goes on with it" ckptctl show job
+	says 0 "left: its time has not come" ckptctl prune
+	says 0 "^1 removed, 0 left" ckptctl prune --older 0s
+	test ! -e "$store/1000-job"
+}
+
+# A person at a terminal sees how far it is.
+progress_bar() {
+	configure
+	ckptd_start
+	run_start --job job -- python3 $tests/chain.py 96 1 --stop stop
+	progress 2
+	ckptctl drain
+	run_ends 75
+	ckptd_restart
+	touch stop
+	script -qec "exec setpriv --reuid scientist --regid scientist --init-groups --reset-env \
+		ckptctl run --class test --job job -- python3 $tests/chain.py 96 1 --stop stop" /tmp/typescript
+	grep "restoring  \[#*-*\]  *[0-9]* %  .* of .* MiB  .*/s" /tmp/typescript
+	grep "goes on from checkpoint" /tmp/typescript
+	grep "^ok " /tmp/typescript
+}
+
+try commands commands
+try pruned_after_end pruned_after_end
+try progress_bar progress_bar
 try whole whole
 try damaged damaged
 try nothing_whole nothing_whole

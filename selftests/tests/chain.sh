@@ -1,0 +1,115 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# DESCRIPTION: a job is restored ten times in a row, each time elsewhere: unwritten pages cost nothing, the store stays small
+# KERNELS: first
+# RUN: guest
+# Usage: chain.sh [COUNT]
+set -eu
+. "${0%/*}/lib.sh"
+count=${1:-10}
+mib=32
+pages=20
+
+use_cpus() { # LIST
+	# shellcheck disable=SC2016 # in a case $$ is not this shell
+	sh -c 'taskset -pc "$1" "$PPID" >/dev/null' sh "$1"
+}
+
+# On one CPU, as a scheduler may say it.
+job_start() {
+	use_cpus 1
+	run_start --job job -- python3 $tests/chain.py $mib $pages --stop stop
+	use_cpus 0,1
+}
+
+# Pages that were written since ckptd's start: by epochs, and by the final checkpoint.
+written_pages() {
+	sed -n 's/.* epoch: .* dirty, \([0-9]*\) written.*/\1/p; s/.* committed: .* pages, \([0-9]*\) written.*/\1/p' $log |
+		awk '{ sum += $1 } END { print sum + 0 }'
+}
+
+store_kib() { du -sk --apparent-size "$store" | cut -f1; }
+
+# What the job can have written meanwhile, twice over, and what an interpreter of Python needs besides.
+check_written() { # PAGES STEPS
+	allowed=$((2 * $2 * pages + 1200))
+	if [ "$1" -gt $allowed ] || [ $allowed -gt $((mib * 256 / 2)) ]; then
+		echo "$1 pages were written, at most $allowed are expected, of $((mib * 256))"
+		return 1
+	fi
+}
+
+check_store() { # KIB
+	if [ "$1" -gt $((mib * 1024 * 3 / 2 + 8192)) ]; then
+		echo "the store has $1 KiB, for $mib MiB of memory"
+		return 1
+	fi
+}
+
+one_node() { # NUMBER
+	echo "node$1" >/proc/sys/kernel/hostname
+	ip address flush to 10.99.0.17/32 dev lo
+	: >$log
+	before=$(steps out || :)
+	ckptd_start
+	job_start
+	[ "$1" = 1 ] || await "the restore" 120 logged "goes on from checkpoint"
+	await "two epochs" 120 field_is_least epochs 2
+	[ "$1" = 1 ] || check_name
+	ckptctl drain
+	run_ends 75
+	ckptd_stop
+	written=$(written_pages)
+	size=$(store_kib)
+	echo "node$1: $(($(steps out) - before)) steps, $written pages written, the store has $size KiB"
+	check_store "$size"
+	[ "$1" = 1 ] || check_written "$written" $(($(steps out) - before))
+}
+
+hook_make() {
+	mkdir -p /usr/local/lib/ckpt-hooks
+	cat >/usr/local/lib/ckpt-hooks/take-name <<-'END'
+		#!/bin/sh
+		hostname solver
+		ip address replace 10.99.0.17/32 dev lo
+	END
+	chmod 755 /usr/local/lib/ckpt-hooks/take-name
+}
+
+# The job is in the node's own namespaces of names and networks.
+check_name() {
+	for what in uts net; do
+		test "$(readlink "/proc/$(field pid)/ns/$what")" = "$(readlink /proc/self/ns/$what)"
+	done
+	test "$(hostname)" = solver
+	ip -brief address show lo | grep -q 10.99.0.17/32
+	taskset -pc "$(field pid)" | grep 'list: 1$'
+}
+
+story() {
+	hook_make
+	configure "pre_restore = root /usr/local/lib/ckpt-hooks/take-name"
+	mkdir -p "$job_dir"
+	touch "$job_dir/out"
+	chown -R scientist: "$job_dir"
+	cd "$job_dir"
+	node=0
+	while [ $node -lt "$count" ]; do
+		node=$((node + 1))
+		one_node $node
+	done
+	ckptd_start
+	job_start
+	progress 3
+	touch stop
+	run_ends 0
+	test "$(grep -c 'goes on from checkpoint' err)" = "$count"
+	check_output out
+	python3 $tests/chain.py $mib $pages --steps "$(steps out)" | tail -n 1 >reference
+	tail -n 1 out | diff reference -
+	check_no_trace
+}
+
+verbose=1
+try chain story
+finish
