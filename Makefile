@@ -180,6 +180,7 @@ install: programs
 	install -D -m 755 $(BUILD)/ckpt-init $(DESTDIR)$(PREFIX)/lib/ckpt/ckpt-init
 	install -D -m 755 $(BUILD)/criu-preload.so $(DESTDIR)$(PREFIX)/lib/ckpt/criu-preload.so
 	install -D -m 755 packaging/hooks/slurm-drain $(DESTDIR)$(PREFIX)/lib/ckpt/hooks/slurm-drain
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/lib/ckpt/slurm packaging/slurm/*
 	install -D -m 755 $(BUILD)/ckptctl $(DESTDIR)$(PREFIX)/bin/ckptctl
 	install -D -m 755 $(BUILD)/ckptbench $(DESTDIR)$(PREFIX)/bin/ckptbench
 	install -D -m 644 uapi/linux/ckpt.h $(DESTDIR)$(PREFIX)/include/linux/ckpt.h
