@@ -53,7 +53,11 @@ one_node() { # NUMBER
 	before=$(steps out || :)
 	ckptd_start
 	job_start
-	[ "$1" = 1 ] || await "the restore" 120 logged "goes on from checkpoint"
+	if [ "$1" = 1 ]; then
+		await "its memory to be filled" 120 steps_are_least 3 out
+	else
+		await "the restore" 120 logged "goes on from checkpoint"
+	fi
 	await "two epochs" 120 field_is_least epochs 2
 	[ "$1" = 1 ] || check_name
 	ckptctl drain
