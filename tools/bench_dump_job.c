@@ -161,10 +161,11 @@ int dump_job_write(struct dump_job *job, double share)
 
 void dump_job_end(struct dump_job *job)
 {
+	/* For good: another signal would leave its checkpoints. */
 	if (job->pid > 0)
-		kill(job->pid, SIGKILL);
+		kill(job->pid, SIGINT);
 	else if (job->run > 0)
-		kill(job->run, SIGTERM);
+		kill(job->run, SIGINT);
 	if (job->run > 0)
 		waitpid(job->run, NULL, 0);
 	if (job->output)
