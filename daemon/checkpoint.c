@@ -204,9 +204,10 @@ static int take_all(struct checkpoint *checkpoint)
 	int timeout_ms = checkpoint->options->criu_timeout_ms;
 	int ret = criu_dump_prepare(&checkpoint->run, checkpoint->criu, timeout_ms, checkpoint->problem);
 
-	if (ret)
-		return ret;
-	ret = take_frozen(checkpoint);
+	if (ret == 0)
+		ret = fault("checkpoint.prepared");
+	if (ret == 0)
+		ret = take_frozen(checkpoint);
 	/* Where it was waited for, it is none any more. */
 	criu_dump_cancel(&checkpoint->run, checkpoint->criu, timeout_ms);
 	return ret;

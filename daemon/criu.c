@@ -639,6 +639,15 @@ static const char *remedy_of(const char *errors)
 	return NULL;
 }
 
+/* It writes its log from its first step on. Before that it has not touched the job. */
+static bool has_begun(const struct criu_job *job, const char *log)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/%s", job->images, log);
+	return access(path, F_OK) == 0;
+}
+
 /* The first and the last lines that CRIU calls errors. */
 static void read_errors(const struct criu_job *job, const char *log, char *text, size_t bytes)
 {
@@ -729,6 +738,9 @@ static int judge(const struct criu_job *job, const char *log, int status, struct
 
 	if (code == 0)
 		return 0;
+	/* One that stands still goes with the job's namespace, when the program ends just then. */
+	if (code > EXIT_SIGNAL && !has_begun(job, log))
+		return problem_set(problem, EAGAIN, "criu was killed by signal %d before it began", code - EXIT_SIGNAL);
 	if (code > EXIT_SIGNAL)
 		return problem_set(problem, EOWNERDEAD, "criu was killed by signal %d", code - EXIT_SIGNAL);
 	if (code == EXIT_NO_PROGRAM)

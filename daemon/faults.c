@@ -35,6 +35,7 @@ static const char *const points[] = {
 	"packer.no_direct",
 	"manifest.publish",
 	"manifest.published",
+	"checkpoint.prepared",
 	"checkpoint.frozen",
 	"checkpoint.dumped",
 	"pageserver.add",

@@ -94,6 +94,8 @@ hook_make() {
 
 heard() { grep -q "^$1" $told/all; }
 
+stopped() { grep -q '^State:[[:space:]]*T' "/proc/$1/status"; } # PID
+
 restored() { [ "$(grep -c "goes on from checkpoint" err)" = "$1" ]; } # TIMES
 
 ends() {
@@ -131,6 +133,21 @@ ends() {
 	echo "== one that ends it for good"
 	kill -INT $run
 	run_ends 130
+	check_no_trace
+
+	echo "== its own end, while criu stands ready to save it"
+	rm -f out
+	ckptd_restart CKPT_FAULT=checkpoint.prepared=stop
+	job_start
+	await "an epoch" 60 field_is_least epochs 1
+	root=$(field pid)
+	ckptctl checkpoint 1000-loop >/tmp/said 2>&1 &
+	await "criu" 60 stopped "$(cat /tmp/ckptd.pid)"
+	touch stop
+	await "the program's end" 60 ended "$root"
+	kill -CONT "$(cat /tmp/ckptd.pid)"
+	run_ends 0
+	check_output out
 	check_no_trace
 }
 
