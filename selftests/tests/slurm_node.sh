@@ -109,8 +109,8 @@ controller() {
 	echo "the job ended on $second after $(steps "$out") steps, as if it had never been interrupted"
 }
 
-times() { grep -c "$1" "$out"; } # PATTERN
-restored() { [ "$(times "goes on from checkpoint")" = "$1" ]; } # TIMES
+count() { grep -c "$1" "$out"; } # PATTERN
+restored() { [ "$(count "goes on from checkpoint")" = "$1" ]; } # TIMES
 
 # The script is `run` itself, and Slurm requeues by its exit status; only $second is left.
 controller_signals() {
@@ -121,13 +121,13 @@ controller_signals() {
 	await "the second job to run" 240 told JobState=RUNNING
 	await "its time limit" 180 told JobState=PENDING
 	scontrol update JobId="$id" TimeLimit=UNLIMITED
-	test "$(times "the job is saved, as a signal asked")" = 1
+	test "$(count "the job is saved, as a signal asked")" = 1
 	echo "saved before its time limit after $(steps "$out") steps"
 	await "the restore" 300 restored 1
 	steps_to $(($(steps "$out") + 5))
 	scontrol requeue "$id"
 	await "the restore after a requeue" 300 restored 2
-	test "$(times "the job is saved, as a signal asked")" = 2
+	test "$(count "the job is saved, as a signal asked")" = 2
 	steps_to $(($(steps "$out") + 5))
 	test -n "$(find /mnt/store/ckpt -name 'manifest-*')"
 	scancel "$id"
