@@ -39,28 +39,17 @@ compute() {
 		epoch_interval = 2s
 		checkpoint_interval = 0
 		on_committed = root /usr/lib/ckpt/hooks/slurm-drain
-		save_signal = TERM
 	EOT
 	ckptd_start
 	slurm_start slurmd
-	await "an order" 1000 ordered
-	if [ -e "/share/retire.$name" ]; then
-		ls /var/lib/ckpt/slurm
-		/usr/lib/ckpt/slurm/retire >/share/retire.log 2>&1
-		touch /share/retired
-		await "the interruption" 1000 test -e "/share/interrupt.$name"
-	fi
+	await "the interruption" 700 test -e "/share/interrupt.$name"
 	imds_say '{"action": "terminate", "action_in": 120}'
 	exec sleep 1000 # the power fails
 }
 
-ordered() { [ -e "/share/interrupt.$name" ] || [ -e "/share/retire.$name" ]; }
-
 nodes_are_idle() { [ "$(sinfo -h -N -o %T | grep -cx idle)" = 2 ]; }
 
 told() { scontrol show job "$id" | grep -q "$1"; } # PATTERN
-
-idle() { [ "$(sinfo -h -N -n "$1" -o %T)" = idle ]; } # NODE
 
 runs_on() { # NODE
 	[ "$(squeue -h -j "$id" -o '%T %N')" = "RUNNING $1" ]
@@ -109,46 +98,10 @@ controller() {
 	echo "the job ended on $second after $(steps "$out") steps, as if it had never been interrupted"
 }
 
-count() { grep -c "$1" "$out"; } # PATTERN
-restored() { [ "$(count "goes on from checkpoint")" = "$1" ]; } # TIMES
-
-# The script is `run` itself, and Slurm requeues by its exit status; only $second is left.
-controller_signals() {
-	echo RequeueExit=75 >>/etc/slurm/slurm.conf
-	scontrol reconfigure
-	id=$(cd $job && as_scientist sbatch --parsable /share/batch.exec)
-	out=$job/slurm-$id.out
-	await "the second job to run" 240 told JobState=RUNNING
-	await "its time limit" 180 told JobState=PENDING
-	scontrol update JobId="$id" TimeLimit=UNLIMITED
-	test "$(count "the job is saved, as a signal asked")" = 1
-	echo "saved before its time limit after $(steps "$out") steps"
-	await "the restore" 300 restored 1
-	steps_to $(($(steps "$out") + 5))
-	scontrol requeue "$id"
-	await "the restore after a requeue" 300 restored 2
-	test "$(count "the job is saved, as a signal asked")" = 2
-	steps_to $(($(steps "$out") + 5))
-	test -n "$(find /mnt/store/ckpt -name 'manifest-*')"
-	scancel "$id"
-	await "the end of the cancelled job" 120 told JobState=CANCELLED
-	grep -v '^ckpt: \|^slurmstepd-' "$out" >/tmp/output
-	# Nothing is lost or doubled; it has no end.
-	echo "ok cancelled" >>/tmp/output
-	check_output /tmp/output
-	await "the node to be idle" 120 idle "$second"
-	touch "/share/retire.$second"
-	await "retire" 120 test -e /share/retired
-	cat /share/retire.log
-	test -z "$(find /mnt/store/ckpt -mindepth 1)"
-	echo "cancelled after $(steps "$out") steps, its checkpoints are gone"
-}
-
 set +e
 (
 	set -e
 	"$1"
-	[ "$1" != controller ] || controller_signals
 )
 status=$?
 if [ $status != 0 ] && [ "$1" = controller ]; then
