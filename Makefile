@@ -230,6 +230,7 @@ SOURCES := COPYING Kbuild Makefile README daemon kmod packaging selftests tools 
 # What a build leaves between them.
 NO_SOURCES := *.o *.ko *.mod *.mod.c .*.cmd Module.symvers modules.order __pycache__
 
+source: $(BUILD)/$(SOURCE_TREE).tar.gz
 $(BUILD)/$(SOURCE_TREE).tar.gz: FORCE
 	@mkdir -p $(@D)
 	$(Q)tar -czf $@ --owner=0 --group=0 $(NO_SOURCES:%=--exclude='%') --transform='s|^|$(SOURCE_TREE)/|' $(SOURCES)
@@ -243,11 +244,21 @@ deb: $(BUILD)/$(SOURCE_TREE).tar.gz
 	sed -i 's/@VERSION@/$(VERSION)/' $(BUILD)/deb/$(SOURCE_TREE)/debian/changelog
 	cd $(BUILD)/deb/$(SOURCE_TREE) && env -u MAKEFLAGS -u MAKELEVEL dpkg-buildpackage -us -uc -b
 
+# RHEL 9, Amazon Linux 2023: build/rpm/RPMS. RPMBUILD: -bs makes only the source package, for mock or a build service.
+RPMBUILD ?= -bb
+rpm: $(BUILD)/$(SOURCE_TREE).tar.gz
+	rm -rf $(BUILD)/rpm
+	mkdir -p $(BUILD)/rpm/SOURCES $(BUILD)/rpm/SPECS
+	cp $< $(BUILD)/rpm/SOURCES
+	sed 's/@VERSION@/$(VERSION)/' packaging/rpm/ckpt.spec >$(BUILD)/rpm/SPECS/ckpt.spec
+	env -u MAKEFLAGS -u MAKELEVEL rpmbuild --define "_topdir $(abspath $(BUILD))/rpm" $(RPMBUILD) \
+		$(BUILD)/rpm/SPECS/ckpt.spec
+
 clean:
 	$(Q)rm -rf $(BUILD)
 
 .PHONY: all programs man guest-tests unit-tests fuzz-tests fuzz module module-install dkms-install dkms-uninstall check \
 	check-debug check-programs soak interruptions demo install uninstall \
-	deb clean FORCE
+	source deb rpm clean FORCE
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
