@@ -242,7 +242,7 @@ deb: $(BUILD)/$(SOURCE_TREE).tar.gz
 	tar -C $(BUILD)/deb -xzf $<
 	cp -r packaging/debian $(BUILD)/deb/$(SOURCE_TREE)/debian
 	sed -i 's/@VERSION@/$(VERSION)/' $(BUILD)/deb/$(SOURCE_TREE)/debian/changelog
-	cd $(BUILD)/deb/$(SOURCE_TREE) && env -u MAKEFLAGS -u MAKELEVEL dpkg-buildpackage -us -uc -b
+	cd $(BUILD)/deb/$(SOURCE_TREE) && env -u MAKEFLAGS -u MAKELEVEL dpkg-buildpackage -us -uc -b $(DEB_OPTIONS)
 
 # RHEL 9, Amazon Linux 2023: build/rpm/RPMS. RPMBUILD: -bs makes only the source package, for mock or a build service.
 RPMBUILD ?= -bb
