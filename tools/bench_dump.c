@@ -12,10 +12,9 @@
 #include <unistd.h>
 
 #include "bench_dump.h"
+#include "bench_environment.h"
 #include "commands.h"
-#include "criu.h"
 #include "directory.h"
-#include "host.h"
 
 struct comparison {
 	const char *job;
@@ -244,15 +243,9 @@ static int measure_size(const struct series *series, size_t bytes)
 
 static json_t *environment(const struct series *series)
 {
-	struct criu_version version;
-	struct problem problem;
-	json_t *facts = host_facts();
+	json_t *facts = bench_environment();
 
-	json_object_del(facts, "cpu_flags");
-	json_object_set_new(facts, "ckpt", json_string(CKPT_VERSION));
 	json_object_set_new(facts, "class", json_string(series->class));
-	json_object_set_new(facts, "criu", criu_probe("criu", &version, &problem) ? json_null() :
-			    json_string(version.text));
 	return facts;
 }
 

@@ -15,6 +15,7 @@ static const struct {
 	{ "stream", bench_stream, "pages on their way to a store: against fio, memcpy, process_vm_readv" },
 	{ "policy", bench_policy, "interruptions that make the window, simulated" },
 	{ "dump", bench_dump, "a job's checkpoints against criu dump" },
+	{ "ladder", bench_ladder, "what a command's own run costs, from nothing of ckpt to a chain of restores" },
 };
 
 #define BENCHES (sizeof(benches) / sizeof(*benches))
