@@ -13,6 +13,7 @@
 
 #include "bench_dump.h"
 #include "bench_environment.h"
+#include "bench_report.h"
 #include "commands.h"
 #include "directory.h"
 
@@ -252,7 +253,7 @@ static json_t *environment(const struct series *series)
 static int measure_series(struct series *series)
 {
 	json_t *report;
-	int ret = 0;
+	int ret = 0, status;
 
 	series->cells = json_array();
 	report = json_pack("{s:o, s:o}", "environment", environment(series), "cells", series->cells);
@@ -261,10 +262,9 @@ static int measure_series(struct series *series)
 	directory_remove(series->directory);
 	if (ret)
 		say("the measurement failed: %s", strerror(-ret));
-	else if (series->json)
-		print_json(report);
+	status = ret ? 1 : bench_report(report, series->json);
 	json_decref(report);
-	return ret ? 1 : 0;
+	return status;
 }
 
 static size_t parse_shares(const char *text, double *shares)

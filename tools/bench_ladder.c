@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "bench_environment.h"
+#include "bench_report.h"
 #include "commands.h"
 
 #define MOST_REPEATS 1000
@@ -201,9 +202,10 @@ static json_t *rung_json(struct climb *climb, enum step step)
 	return row;
 }
 
-static void print_report(struct climb *climb)
+static int report(struct climb *climb)
 {
 	json_t *cells = json_array(), *environment = bench_environment(), *report;
+	int status;
 
 	for (unsigned int step = 0; step < STEPS; step++)
 		if (climb->rungs[step].wanted)
@@ -212,8 +214,9 @@ static void print_report(struct climb *climb)
 	json_object_set_new(environment, "nodes", json_integer((json_int_t)climb->ladder.node_count));
 	json_object_set_new(environment, "checkpoints", json_integer(climb->ladder.checkpoints));
 	report = json_pack("{s:o, s:o}", "environment", environment, "cells", cells);
-	print_json(report);
+	status = bench_report(report, climb->json);
 	json_decref(report);
+	return status;
 }
 
 /* ---- */
@@ -276,11 +279,11 @@ static int climb_and_print(struct climb *climb)
 	signal(SIGINT, SIG_IGN);
 	if (ret == 0)
 		ret = climb_all(climb);
-	if (ret == 0 && climb->json)
-		print_report(climb);
-	else if (ret == 0)
+	if (ret)
+		return 1;
+	if (!climb->json)
 		print_table(climb);
-	return ret ? 1 : 0;
+	return report(climb);
 }
 
 int bench_ladder(int argc, char **argv)

@@ -14,6 +14,7 @@
 
 #include "bench.h"
 #include "bench_environment.h"
+#include "bench_report.h"
 #include "bench_stream.h"
 #include "cleanup.h"
 #include "commands.h"
@@ -394,7 +395,7 @@ static int run(struct bench *bench)
 {
 	struct problem problem;
 	json_t *report;
-	int err = directory_make_empty(bench->directory, &problem);
+	int err = directory_make_empty(bench->directory, &problem), status;
 
 	if (err) {
 		say("%s", problem.text);
@@ -406,10 +407,9 @@ static int run(struct bench *bench)
 	directory_remove(bench->directory);
 	if (err)
 		say("the measurement failed: %s", strerror(-err));
-	else if (bench->json)
-		print_json(report);
+	status = err ? 1 : bench_report(report, bench->json);
 	json_decref(report);
-	return err ? 1 : 0;
+	return status;
 }
 
 static const char usage[] =

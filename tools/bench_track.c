@@ -16,6 +16,7 @@
 
 #include "bench.h"
 #include "bench_environment.h"
+#include "bench_report.h"
 #include "cleanup.h"
 #include "commands.h"
 
@@ -106,7 +107,7 @@ static void environment_print(const struct track_run *run)
 
 static int track_all(struct track_run *run, const size_t *sizes, size_t count)
 {
-	int err;
+	int err, status;
 
 	run->report = json_object();
 	json_object_set_new(run->report, "environment", bench_environment());
@@ -120,10 +121,9 @@ static int track_all(struct track_run *run, const size_t *sizes, size_t count)
 		err = track_memory(run);
 	if (err)
 		say("the measurement failed: %s", strerror(-err));
-	else if (run->json)
-		print_json(run->report);
+	status = err ? 1 : bench_report(run->report, run->json);
 	json_decref(run->report);
-	return err ? 1 : 0;
+	return status;
 }
 
 static const char usage[] =
