@@ -50,6 +50,8 @@ struct inquiry {
 	struct advice_input input;
 	struct samples frozen_ms, stream_ms;
 	json_t *cells;
+	json_t *samples;        /* what status told over the time */
+	int64_t begin_us;
 	bool json;
 };
 
@@ -137,6 +139,19 @@ static int find_class(struct inquiry *inquiry)
 	return ret;
 }
 
+/* What was not measured yet is left out. */
+static void take_sample(struct inquiry *inquiry, const json_t *job)
+{
+	json_t *sample = json_pack("{s:f, s:f, s:f, s:f}", "s", (double)(bench_now_us() - inquiry->begin_us) / 1e6, "outstanding_mib",
+				   json_number_value(json_object_get(job, "outstanding_kib")) / 1024, "memory_mib",
+				   json_number_value(json_object_get(job, "memory_kib")) / 1024, "written_mib",
+				   json_number_value(json_object_get(job, "bytes_written")) / (1 << 20));
+
+	if (json_is_integer(json_object_get(job, "forecast_ms")))
+		json_object_set(sample, "forecast_ms", json_object_get(job, "forecast_ms"));
+	json_array_append_new(inquiry->samples, sample);
+}
+
 static int look_at(struct inquiry *inquiry)
 {
 	json_t *job = dump_job_status(inquiry->job);
@@ -147,6 +162,7 @@ static int look_at(struct inquiry *inquiry)
 		return -ESRCH;
 	}
 	pace_from_json(&pace, json_object_get(job, "pace"));
+	take_sample(inquiry, job);
 	inquiry->input.policy = pace_input(&pace, inquiry->class, inquiry->config->imds_poll_ms, 0);
 	if (isatty(STDERR_FILENO))
 		fprintf(stderr, "\r\033[Klooking at %s: %lld epochs, %zu of %d checkpoints", inquiry->job,
@@ -158,13 +174,16 @@ static int look_at(struct inquiry *inquiry)
 /* Checkpoints are spread over the time, the last one at its end. */
 static int measure(struct inquiry *inquiry)
 {
-	int64_t begin = bench_now_us(), length = (int64_t)(inquiry->minutes * 60e6), now;
-	int ret = look_at(inquiry);
+	int64_t length = (int64_t)(inquiry->minutes * 60e6);
+	int ret;
+
+	inquiry->samples = json_array();
+	inquiry->begin_us = bench_now_us();
+	ret = look_at(inquiry);
 
 	while (ret == 0 && inquiry->frozen_ms.count < CHECKPOINTS) {
 		poll(NULL, 0, ASK_MS);
-		now = bench_now_us();
-		if (now - begin >= length * (int64_t)(inquiry->frozen_ms.count + 1) / CHECKPOINTS)
+		if (bench_now_us() - inquiry->begin_us >= length * (int64_t)(inquiry->frozen_ms.count + 1) / CHECKPOINTS)
 			ret = take_checkpoint(inquiry);
 		if (ret == 0)
 			ret = look_at(inquiry);
@@ -282,11 +301,11 @@ static int report(struct inquiry *inquiry)
 		print_config(inquiry, longest_ms, best_ms);
 	}
 	json_object_set_new(environment, "class", json_string(inquiry->class->name));
-	all = json_pack("{s:o, s:o, s:{s:I, s:I, s:I, s:I, s:I, s:f}}", "environment", environment, "cells", inquiry->cells,
-			"advice", "longest_epoch_interval_ms", (json_int_t)longest_ms, "checkpoint_interval_ms",
+	all = json_pack("{s:o, s:o, s:O, s:{s:I, s:I, s:I, s:I, s:I, s:f}}", "environment", environment, "cells", inquiry->cells,
+			"samples", inquiry->samples, "advice", "longest_epoch_interval_ms", (json_int_t)longest_ms, "checkpoint_interval_ms",
 			(json_int_t)best_ms, "mtbf_ms", (json_int_t)input->mtbf_ms, "frozen_ms", (json_int_t)input->frozen_ms,
 			"fixed_ms", (json_int_t)input->policy.fixed_ms, "memory_mib", mib((double)input->policy.memory_pages));
-	status = bench_report(all, inquiry->json);
+	status = bench_report(all, "advise", inquiry->json);
 	json_decref(all);
 	return status;
 }
@@ -326,6 +345,7 @@ static int advise(struct inquiry *inquiry)
 	} else {
 		ret = 1;
 	}
+	json_decref(inquiry->samples);
 	samples_free(&inquiry->frozen_ms);
 	samples_free(&inquiry->stream_ms);
 	if (inquiry->config)

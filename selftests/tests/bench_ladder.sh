@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# DESCRIPTION: ckptbench ladder runs a command in all six ways, also on another node; advise tells what to configure for it
+# DESCRIPTION: ckptbench ladder runs a command in all six ways, advise tells what to configure for it, report shows both
 # KERNELS: first
 # RUN: guest
 set -eu
@@ -132,8 +132,35 @@ advise() {
 	grep "no job '1000-there' here" /tmp/said
 }
 
+page() {
+	mkdir -p /tmp/reports
+	cp /tmp/advice.json /tmp/reports/advise.json
+	cp /tmp/report.json /tmp/reports/ladder.json
+	ckptbench policy --interruptions 20 --hours 1 --json >/tmp/reports/policy.json
+	echo '{"cells": "<b>"}' >/tmp/reports/garbage.json
+	ckptbench report /tmp/reports 2>/tmp/said
+	grep "garbage.json is left out" /tmp/said
+	python3 - <<'EOF'
+import re
+import xml.etree.ElementTree as tree
+
+page = open("/tmp/reports/report.html").read()
+plots = [tree.fromstring(plot) for plot in re.findall(r"<svg.*?</svg>", page, re.S)]
+titles = [plot.find("text").text for plot in plots]
+assert len(plots) == 6 and any("Flush forecast" in title for title in titles), titles
+for plot in plots:
+    numbers = re.findall(r"-?\d+\.\d", " ".join(mark.get("points", "") for mark in plot.iter("polyline")))
+    assert plot.findall("rect") and "nan" not in tree.tostring(plot, encoding="unicode"), tree.tostring(plot)
+    assert all(0 <= float(number) <= 820 for number in numbers), numbers
+assert "http" not in page and "<script" not in page
+EOF
+	fails ckptbench report /tmp/nowhere 2>/tmp/said
+	grep "No such file" /tmp/said
+}
+
 modprobe ckpt
 try advise advise
 try ladder ladder
+try page page
 try wrong wrong
 finish
