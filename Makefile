@@ -20,7 +20,7 @@ PKG_LIBS = $(shell pkg-config --libs $(LIBS)) -linih $(IPSEC_MB) -lm -pthread
 # Not needed, but AES is several times slower without it: see daemon/gcm.h.
 IPSEC_MB := $(shell printf '\#include <intel-ipsec-mb.h>\n\#if IMB_VERSION_NUM < 0x10000\n\#error\n\#endif\n' | \
 	$(CC) -E -x c - >/dev/null 2>&1 && echo -lIPSec_MB)
-ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCKPT_VERSION='"$(VERSION)"' $(WARN) $(CFLAGS) \
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCKPT_VERSION='"$(VERSION)"' -DCKPT_LIB='"$(PREFIX)/lib/ckpt"' $(WARN) $(CFLAGS) \
 	-Iuapi -Idaemon -Itools -Iselftests $(PKG_CFLAGS) -pthread -MMD -MP
 
 # Everything of the daemon but its main() and the job's init is one library, that tools and tests use.
@@ -36,7 +36,9 @@ GUEST_TESTS := $(patsubst selftests/guest/%.c,$(BUILD)/guest/%,$(wildcard selfte
 FUZZ_TESTS := $(patsubst selftests/fuzz/%.c,$(BUILD)/fuzz/%,$(filter-out %/driver.c,$(wildcard selftests/fuzz/*.c)))
 PROGRAMS := $(BUILD)/ckptd $(BUILD)/ckpt-init $(BUILD)/criu-preload.so $(BUILD)/ckptctl $(BUILD)/ckptbench
 
-all: programs
+MAN := $(addprefix $(BUILD)/man/,$(notdir $(wildcard packaging/man/*.[1-9])))
+
+all: programs man
 programs: $(PROGRAMS)
 guest-tests: $(GUEST_TESTS)
 
@@ -44,6 +46,15 @@ $(BUILD)/obj/%.o: %.c
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+# What depends on PREFIX is made anew when that changes.
+$(BUILD)/prefix: FORCE
+	@mkdir -p $(@D)
+	@echo $(PREFIX) | cmp -s - $@ || echo $(PREFIX) >$@
+$(BUILD)/obj/daemon/criu.o $(BUILD)/obj/daemon/launch.o: $(BUILD)/prefix
+
+$(BUILD)/ckptd.service: packaging/ckptd.service $(BUILD)/prefix
+	$(Q)sed '/^Exec.*ckpt/s|/usr/|$(PREFIX)/|' $< >$@
 
 # Has the script in it.
 $(BUILD)/obj/tools/export.o: tools/restore.sh
@@ -95,6 +106,15 @@ $(BUILD)/unit/%: $(BUILD)/obj/selftests/unit/%.o $(TOOL_LIB) $(LIB)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) -o $@ $(filter %.o %.a,$^) $(PKG_LIBS) -lcmocka
+
+man: $(MAN)
+
+# Filled with what the programs say of themselves.
+$(BUILD)/man/%: packaging/man/% packaging/man/fill $(wildcard packaging/man/*.awk) uapi/linux/ckpt.h $(PROGRAMS)
+	$(call say,MAN,$@)
+	@mkdir -p $(@D)
+	$(Q)packaging/man/fill $< $(BUILD) $(VERSION) >$@.new
+	$(Q)mv $@.new $@
 
 unit-tests: $(UNIT_TESTS)
 
@@ -175,23 +195,37 @@ check-programs:
 demo:
 	$(Q)selftests/demo/run
 
-install: programs
-	install -D -m 755 $(BUILD)/ckptd $(DESTDIR)$(PREFIX)/sbin/ckptd
-	install -D -m 755 $(BUILD)/ckpt-init $(DESTDIR)$(PREFIX)/lib/ckpt/ckpt-init
-	install -D -m 755 $(BUILD)/criu-preload.so $(DESTDIR)$(PREFIX)/lib/ckpt/criu-preload.so
-	install -D -m 755 packaging/hooks/slurm-drain $(DESTDIR)$(PREFIX)/lib/ckpt/hooks/slurm-drain
-	install -D -m 755 -t $(DESTDIR)$(PREFIX)/lib/ckpt/slurm packaging/slurm/*
-	install -D -m 755 $(BUILD)/ckptctl $(DESTDIR)$(PREFIX)/bin/ckptctl
-	install -D -m 755 $(BUILD)/ckptbench $(DESTDIR)$(PREFIX)/bin/ckptbench
-	install -D -m 644 uapi/linux/ckpt.h $(DESTDIR)$(PREFIX)/include/linux/ckpt.h
+# Mode, file, and where it goes.
+comma := ,
+PAGES_DIR := $(PREFIX)/share/man
+COMPLETIONS_DIR := $(PREFIX)/share/bash-completion/completions
+INSTALLED := \
+	755,$(BUILD)/ckptd,$(PREFIX)/sbin/ckptd \
+	755,$(BUILD)/ckptctl,$(PREFIX)/bin/ckptctl \
+	755,$(BUILD)/ckptbench,$(PREFIX)/bin/ckptbench \
+	755,$(BUILD)/ckpt-init,$(PREFIX)/lib/ckpt/ckpt-init \
+	755,$(BUILD)/criu-preload.so,$(PREFIX)/lib/ckpt/criu-preload.so \
+	644,uapi/linux/ckpt.h,$(PREFIX)/include/linux/ckpt.h \
+	644,$(BUILD)/ckptd.service,$(PREFIX)/lib/systemd/system/ckptd.service
+INSTALLED += $(foreach script,$(wildcard packaging/hooks/* packaging/slurm/*),755$(comma)$(script)$(comma)$(script:packaging/%=$(PREFIX)/lib/ckpt/%))
+INSTALLED += $(foreach page,$(MAN),644$(comma)$(page)$(comma)$(PAGES_DIR)/man$(patsubst .%,%,$(suffix $(page)))/$(notdir $(page)))
+INSTALLED += $(foreach program,ckptd ckptctl ckptbench,644$(comma)packaging/bash-completion/ckptctl$(comma)$(COMPLETIONS_DIR)/$(program))
+
+install: programs man $(BUILD)/ckptd.service
+	for each in $(INSTALLED); do (IFS=,; set -- $$each; install -D -m $$1 $$2 $(DESTDIR)$$3) || exit 1; done
 	test -e $(DESTDIR)$(SYSCONFDIR)/ckpt/ckptd.conf || \
 		install -D -m 644 packaging/ckptd.conf $(DESTDIR)$(SYSCONFDIR)/ckpt/ckptd.conf
-	install -D -m 644 packaging/ckptd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/ckptd.service
+
+# The configuration and the key stay: without the key no checkpoint can be restored.
+uninstall:
+	for each in $(INSTALLED); do rm -f $(DESTDIR)$${each##*,}; done
+	rmdir -p --ignore-fail-on-non-empty $(DESTDIR)$(PREFIX)/lib/ckpt/hooks
 
 clean:
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all programs guest-tests unit-tests fuzz-tests fuzz module module-install dkms-install dkms-uninstall check \
-	check-debug check-programs soak interruptions demo install clean
+.PHONY: all programs man guest-tests unit-tests fuzz-tests fuzz module module-install dkms-install dkms-uninstall check \
+	check-debug check-programs soak interruptions demo install uninstall \
+	clean FORCE
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
