@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The two commands for people are `make demo` and `make check`; see README.
 
-VERSION := 0.1.0
+VERSION := $(shell sed -n 's/^.define CKPT_VERSION "\(.*\)"/\1/p' kmod/internal.h)
 PREFIX ?= /usr
 SYSCONFDIR ?= /etc
 DESTDIR ?=
@@ -13,6 +13,8 @@ say = $(if $(filter 1,$(V)),,@printf '  %-8s %s\n' $(1) $(2))
 
 CC ?= gcc
 CFLAGS ?= -O2 -g
+CPPFLAGS ?=
+LDFLAGS ?=
 WARN := -Wall -Wextra -Wstrict-prototypes -Wmissing-prototypes -Wshadow -Wformat=2 -Wvla -Wno-unused-parameter
 LIBS := liburing libcurl jansson libxxhash libzstd liblz4 libsodium libcrypto libsystemd
 PKG_CFLAGS = $(shell pkg-config --cflags $(LIBS))
@@ -20,7 +22,7 @@ PKG_LIBS = $(shell pkg-config --libs $(LIBS)) -linih $(IPSEC_MB) -lm -pthread
 # Not needed, but AES is several times slower without it: see daemon/gcm.h.
 IPSEC_MB := $(shell printf '\#include <intel-ipsec-mb.h>\n\#if IMB_VERSION_NUM < 0x10000\n\#error\n\#endif\n' | \
 	$(CC) -E -x c - >/dev/null 2>&1 && echo -lIPSec_MB)
-ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCKPT_VERSION='"$(VERSION)"' -DCKPT_LIB='"$(PREFIX)/lib/ckpt"' $(WARN) $(CFLAGS) \
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCKPT_VERSION='"$(VERSION)"' -DCKPT_LIB='"$(PREFIX)/lib/ckpt"' $(WARN) $(CPPFLAGS) $(CFLAGS) \
 	-Iuapi -Idaemon -Itools -Iselftests $(PKG_CFLAGS) -pthread -MMD -MP
 
 # Everything of the daemon but its main() and the job's init is one library, that tools and tests use.
@@ -63,7 +65,7 @@ $(LIB): $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
-link = $(Q)$(CC) $(CFLAGS) -Wl,--as-needed -o $@ $(filter %.o,$^) $(filter %.a,$^) $(PKG_LIBS)
+link = $(Q)$(CC) $(CFLAGS) $(LDFLAGS) -Wl,--as-needed -o $@ $(filter %.o,$^) $(filter %.a,$^) $(PKG_LIBS)
 
 $(BUILD)/ckptd: $(BUILD)/obj/daemon/main.o $(LIB)
 	$(call say,LD,$@)
@@ -73,12 +75,12 @@ $(BUILD)/ckptd: $(BUILD)/obj/daemon/main.o $(LIB)
 $(BUILD)/criu-preload.so: daemon/criu_preload.c
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -O2 -fPIC -shared -o $@ $<
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) $(CPPFLAGS) -O2 -g $(LDFLAGS) -fPIC -shared -o $@ $<
 
 # PID 1 of each job: small, and linked with nothing of the daemon.
 $(BUILD)/ckpt-init: $(BUILD)/obj/daemon/init.o
 	$(call say,LD,$@)
-	$(Q)$(CC) $(CFLAGS) -o $@ $^
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
 
 TOOL_LIB := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tools/ckptctl.c tools/ckptbench.c,$(wildcard tools/*.c)))
 
@@ -221,11 +223,31 @@ uninstall:
 	for each in $(INSTALLED); do rm -f $(DESTDIR)$${each##*,}; done
 	rmdir -p --ignore-fail-on-non-empty $(DESTDIR)$(PREFIX)/lib/ckpt/hooks
 
+# --- packages ---
+
+SOURCE_TREE := ckpt-$(VERSION)
+SOURCES := COPYING Kbuild Makefile README daemon kmod packaging selftests tools uapi
+# What a build leaves between them.
+NO_SOURCES := *.o *.ko *.mod *.mod.c .*.cmd Module.symvers modules.order __pycache__
+
+$(BUILD)/$(SOURCE_TREE).tar.gz: FORCE
+	@mkdir -p $(@D)
+	$(Q)tar -czf $@ --owner=0 --group=0 $(NO_SOURCES:%=--exclude='%') --transform='s|^|$(SOURCE_TREE)/|' $(SOURCES)
+
+# Debian: build/deb/*.deb. What is needed to build them stands in packaging/debian/control.
+deb: $(BUILD)/$(SOURCE_TREE).tar.gz
+	rm -rf $(BUILD)/deb
+	mkdir -p $(BUILD)/deb
+	tar -C $(BUILD)/deb -xzf $<
+	cp -r packaging/debian $(BUILD)/deb/$(SOURCE_TREE)/debian
+	sed -i 's/@VERSION@/$(VERSION)/' $(BUILD)/deb/$(SOURCE_TREE)/debian/changelog
+	cd $(BUILD)/deb/$(SOURCE_TREE) && env -u MAKEFLAGS -u MAKELEVEL dpkg-buildpackage -us -uc -b
+
 clean:
 	$(Q)rm -rf $(BUILD)
 
 .PHONY: all programs man guest-tests unit-tests fuzz-tests fuzz module module-install dkms-install dkms-uninstall check \
 	check-debug check-programs soak interruptions demo install uninstall \
-	clean FORCE
+	deb clean FORCE
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
