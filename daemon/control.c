@@ -795,6 +795,8 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
 
 	log_info("stopping on %s; jobs run on without checkpoints until ckptd is back",
 		 strsignal((int)info->ssi_signo));
+	/* From now on the event loop feeds no watchdog, while a checkpoint comes to its end. */
+	sd_notify(0, "STOPPING=1");
 	return sd_event_exit(control->event, 0);
 }
 

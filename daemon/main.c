@@ -64,6 +64,7 @@ static void prepare_process(const struct config *config)
 	struct rlimit files = { 65536, 65536 };
 
 	setrlimit(RLIMIT_NOFILE, &files);
+	umask(077);
 	log_set_level_name(config->log_level);
 }
 
