@@ -36,7 +36,11 @@ GUEST_TEST_DIRS := $(patsubst selftests/guest/%/,%,$(wildcard selftests/guest/*/
 GUEST_TESTS := $(patsubst selftests/guest/%.c,$(BUILD)/guest/%,$(wildcard selftests/guest/*.c)) \
 	$(addprefix $(BUILD)/guest/,$(GUEST_TEST_DIRS))
 FUZZ_TESTS := $(patsubst selftests/fuzz/%.c,$(BUILD)/fuzz/%,$(filter-out %/driver.c,$(wildcard selftests/fuzz/*.c)))
-PROGRAMS := $(BUILD)/ckptd $(BUILD)/ckpt-init $(BUILD)/criu-preload.so $(BUILD)/ckptctl $(BUILD)/ckptbench
+# By where they go: for root, for everybody, and what only ckptd and jobs run.
+SBIN := ckptd
+BIN := ckptctl ckptbench
+LIBEXEC := ckpt-init criu-preload.so
+PROGRAMS := $(addprefix $(BUILD)/,$(SBIN) $(BIN) $(LIBEXEC))
 
 MAN := $(addprefix $(BUILD)/man/,$(notdir $(wildcard packaging/man/*.[1-9])))
 
@@ -54,6 +58,12 @@ $(BUILD)/prefix: FORCE
 	@mkdir -p $(@D)
 	@echo $(PREFIX) | cmp -s - $@ || echo $(PREFIX) >$@
 $(BUILD)/obj/daemon/criu.o $(BUILD)/obj/daemon/launch.o: $(BUILD)/prefix
+
+# One file for all programs; bash looks for it by their names.
+completions: $(addprefix $(BUILD)/completions/,$(SBIN) $(BIN))
+$(BUILD)/completions/%: packaging/bash-completion/ckptctl
+	@mkdir -p $(@D)
+	@cp $< $@
 
 $(BUILD)/ckptd.service: packaging/ckptd.service $(BUILD)/prefix
 	$(Q)sed '/^Exec.*ckpt/s|/usr/|$(PREFIX)/|' $< >$@
@@ -197,31 +207,28 @@ check-programs:
 demo:
 	$(Q)selftests/demo/run
 
-# Mode, file, and where it goes.
-comma := ,
-PAGES_DIR := $(PREFIX)/share/man
-COMPLETIONS_DIR := $(PREFIX)/share/bash-completion/completions
-INSTALLED := \
-	755,$(BUILD)/ckptd,$(PREFIX)/sbin/ckptd \
-	755,$(BUILD)/ckptctl,$(PREFIX)/bin/ckptctl \
-	755,$(BUILD)/ckptbench,$(PREFIX)/bin/ckptbench \
-	755,$(BUILD)/ckpt-init,$(PREFIX)/lib/ckpt/ckpt-init \
-	755,$(BUILD)/criu-preload.so,$(PREFIX)/lib/ckpt/criu-preload.so \
-	644,uapi/linux/ckpt.h,$(PREFIX)/include/linux/ckpt.h \
-	644,$(BUILD)/ckptd.service,$(PREFIX)/lib/systemd/system/ckptd.service
-INSTALLED += $(foreach script,$(wildcard packaging/hooks/* packaging/slurm/*),755$(comma)$(script)$(comma)$(script:packaging/%=$(PREFIX)/lib/ckpt/%))
-INSTALLED += $(foreach page,$(MAN),644$(comma)$(page)$(comma)$(PAGES_DIR)/man$(patsubst .%,%,$(suffix $(page)))/$(notdir $(page)))
-INSTALLED += $(foreach program,ckptd ckptctl ckptbench,644$(comma)packaging/bash-completion/ckptctl$(comma)$(COMPLETIONS_DIR)/$(program))
+# Mode, file, and the directory it goes to.
+into = $(foreach file,$(2),$(1),$(file),$(PREFIX)/$(3)) # MODE FILES DIRECTORY
+INSTALLED := $(call into,755,$(SBIN:%=$(BUILD)/%),sbin) \
+	$(call into,755,$(BIN:%=$(BUILD)/%),bin) \
+	$(call into,755,$(LIBEXEC:%=$(BUILD)/%),lib/ckpt) \
+	$(call into,755,$(wildcard packaging/hooks/*),lib/ckpt/hooks) \
+	$(call into,755,$(wildcard packaging/slurm/*),lib/ckpt/slurm) \
+	$(call into,644,uapi/linux/ckpt.h,include/linux) \
+	$(call into,644,$(BUILD)/ckptd.service,lib/systemd/system) \
+	$(foreach page,$(MAN),$(call into,644,$(page),share/man/man$(patsubst .%,%,$(suffix $(page))))) \
+	$(call into,644,$(addprefix $(BUILD)/completions/,$(SBIN) $(BIN)),share/bash-completion/completions) \
+	$(call into,644,$(wildcard packaging/prometheus/*),share/ckpt/prometheus)
 
-install: programs man $(BUILD)/ckptd.service
-	for each in $(INSTALLED); do (IFS=,; set -- $$each; install -D -m $$1 $$2 $(DESTDIR)$$3) || exit 1; done
+install: programs man $(BUILD)/ckptd.service completions
+	for each in $(INSTALLED); do (IFS=,; set -- $$each; install -D -m $$1 -t $(DESTDIR)$$3 $$2) || exit 1; done
 	test -e $(DESTDIR)$(SYSCONFDIR)/ckpt/ckptd.conf || \
 		install -D -m 644 packaging/ckptd.conf $(DESTDIR)$(SYSCONFDIR)/ckpt/ckptd.conf
 
 # The configuration and the key stay: without the key no checkpoint can be restored.
 uninstall:
-	for each in $(INSTALLED); do rm -f $(DESTDIR)$${each##*,}; done
-	rmdir -p --ignore-fail-on-non-empty $(DESTDIR)$(PREFIX)/lib/ckpt/hooks
+	for each in $(INSTALLED); do (IFS=,; set -- $$each; rm -f $(DESTDIR)$$3/$${2##*/}); done
+	find $(DESTDIR)$(PREFIX)/lib/ckpt $(DESTDIR)$(PREFIX)/share/ckpt -depth -type d -empty -delete 2>/dev/null || :
 
 # --- packages ---
 
@@ -230,6 +237,7 @@ SOURCES := COPYING Kbuild Makefile README daemon kmod packaging selftests tools 
 # What a build leaves between them.
 NO_SOURCES := *.o *.ko *.mod *.mod.c .*.cmd Module.symvers modules.order __pycache__
 
+source: $(BUILD)/$(SOURCE_TREE).tar.gz
 $(BUILD)/$(SOURCE_TREE).tar.gz: FORCE
 	@mkdir -p $(@D)
 	$(Q)tar -czf $@ --owner=0 --group=0 $(NO_SOURCES:%=--exclude='%') --transform='s|^|$(SOURCE_TREE)/|' $(SOURCES)
@@ -241,13 +249,23 @@ deb: $(BUILD)/$(SOURCE_TREE).tar.gz
 	tar -C $(BUILD)/deb -xzf $<
 	cp -r packaging/debian $(BUILD)/deb/$(SOURCE_TREE)/debian
 	sed -i 's/@VERSION@/$(VERSION)/' $(BUILD)/deb/$(SOURCE_TREE)/debian/changelog
-	cd $(BUILD)/deb/$(SOURCE_TREE) && env -u MAKEFLAGS -u MAKELEVEL dpkg-buildpackage -us -uc -b
+	cd $(BUILD)/deb/$(SOURCE_TREE) && env -u MAKEFLAGS -u MAKELEVEL dpkg-buildpackage -us -uc -b $(DEB_OPTIONS)
+
+# RHEL 9, Amazon Linux 2023: build/rpm/RPMS. RPMBUILD: -bs makes only the source package, for mock or a build service.
+RPMBUILD ?= -bb
+rpm: $(BUILD)/$(SOURCE_TREE).tar.gz
+	rm -rf $(BUILD)/rpm
+	mkdir -p $(BUILD)/rpm/SOURCES $(BUILD)/rpm/SPECS
+	cp $< $(BUILD)/rpm/SOURCES
+	sed 's/@VERSION@/$(VERSION)/' packaging/rpm/ckpt.spec >$(BUILD)/rpm/SPECS/ckpt.spec
+	env -u MAKEFLAGS -u MAKELEVEL rpmbuild --define "_topdir $(abspath $(BUILD))/rpm" $(RPMBUILD) \
+		$(BUILD)/rpm/SPECS/ckpt.spec
 
 clean:
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all programs man guest-tests unit-tests fuzz-tests fuzz module module-install dkms-install dkms-uninstall check \
+.PHONY: all programs man completions guest-tests unit-tests fuzz-tests fuzz module module-install dkms-install dkms-uninstall check \
 	check-debug check-programs soak interruptions demo install uninstall \
-	deb clean FORCE
+	source deb rpm clean FORCE
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
