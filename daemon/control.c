@@ -521,8 +521,11 @@ static void serve_signal(struct client *client, const json_t *request)
 {
 	json_int_t number = json_integer_value(json_object_get(request, "number"));
 
-	if (client->slot && number > 0 && number < NSIG)
-		job_signal(client->slot->job, (int)number);
+	if (!client->slot || number <= 0 || number >= NSIG)
+		return;
+	log_set_job(job_id(client->slot->job));
+	job_signal(client->slot->job, (int)number);
+	log_set_job("");
 }
 
 static void serve_outputs(struct client *client, const json_t *request)
@@ -721,12 +724,14 @@ static void renew_jobs(struct control *control)
 
 		if (slot->gone)
 			continue;
+		log_set_job(job_id(slot->job));
 		if (class)
 			job_renew_class(slot->job, class);
 		else
 			log_warn("%s: its class %s is not configured any more: the job goes on with the "
 				 "values that it has", job_id(slot->job), job_class_name(slot->job));
 	}
+	log_set_job("");
 }
 
 static int reload(struct control *control, struct problem *problem)
@@ -776,6 +781,7 @@ static void adopt_jobs(struct control *control)
 		slot = slot_new(control);
 		if (!slot)
 			break;
+		log_set_job(entry->d_name);
 		ret = job_adopt(&slot->job, control->setup, control->config, entry->d_name, &problem);
 		if (ret == 0) {
 			slot_arm(slot, RECONNECT_US);
@@ -785,6 +791,7 @@ static void adopt_jobs(struct control *control)
 		if (ret != -ENOENT)
 			log_err("%s", problem.text);
 	}
+	log_set_job("");
 	if (dir)
 		closedir(dir);
 }

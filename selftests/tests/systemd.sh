@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: under systemd: readiness, the module, reload, watchdog, restart, and jobs that inherit nothing of the unit
-# KERNELS: criu
+# KERNELS: first
 # RUN: guest --systemd
 # shellcheck disable=SC2154 # lib.sh's
 set -eu
