@@ -19,6 +19,7 @@
 
 #include "cleanup.h"
 #include "log.h"
+#include "metrics.h"
 #include "notice.h"
 #include "reader.h"
 #include "retain.h"
@@ -74,6 +75,7 @@ struct control {
 	sd_event_source *deadline_timer;
 	bool warned;            /* a rebalance recommendation was seen */
 	json_t *notice;         /* for status */
+	bool metrics_failed;    /* the last time they were written */
 	json_t *notices_problem; /* why notices cannot be seen; NULL or null: they can */
 };
 
@@ -389,24 +391,30 @@ static bool may_see(const struct client *client, const struct job *job)
 	return client->who.uid == 0 || client->who.uid == job_uid(job);
 }
 
-static void serve_status(struct client *client)
+/* For whom: NULL for nobody in particular, who sees all. */
+static json_t *make_status(const struct control *control, const struct client *client)
 {
-	struct control *control = client->control;
-	json_t *jobs = json_array(), *classes = json_array(), *answer, *config;
+	json_t *jobs = json_array(), *classes = json_array(), *config;
 	const struct config *now = control->config;
 
 	for (struct slot *slot = control->slots; slot; slot = slot->next)
-		if (may_see(client, slot->job) && !slot->gone)
+		if ((!client || may_see(client, slot->job)) && !slot->gone)
 			json_array_append_new(jobs, job_status(slot->job));
 	for (size_t i = 0; i < now->class_count; i++)
 		json_array_append_new(classes, json_string(now->classes[i]->name));
 	config = json_pack("{s:s, s:s?, s:s}", "path", now->path, "refused", control->config_problem,
 			   "waits_for_restart", control->config_kept);
-	answer = json_pack("{s:s, s:s, s:s, s:b, s:o, s:o, s:o, s:O?, s:s, s:O?}", "version", CKPT_VERSION,
-			   "node", control->setup->node, "criu", control->setup->criu.text,
-			   "criu_tracks_memory", control->setup->criu.tracks_memory, "jobs", jobs,
-			   "classes", classes, "config", config, "notice", control->notice, "notices",
-			   now->imds_endpoint, "notices_problem", control->notices_problem);
+	return json_pack("{s:s, s:s, s:s, s:b, s:o, s:o, s:o, s:O?, s:s, s:O?}", "version", CKPT_VERSION,
+			 "node", control->setup->node, "criu", control->setup->criu.text,
+			 "criu_tracks_memory", control->setup->criu.tracks_memory, "jobs", jobs,
+			 "classes", classes, "config", config, "notice", control->notice, "notices",
+			 now->imds_endpoint, "notices_problem", control->notices_problem);
+}
+
+static void serve_status(struct client *client)
+{
+	json_t *answer = make_status(client->control, client);
+
 	client_send(client, answer, NULL, 0);
 	json_decref(answer);
 }
@@ -638,6 +646,40 @@ static int listen_socket(struct control *control, struct problem *problem)
 	return 0;
 }
 
+/* --- metrics --- */
+
+static void write_metrics(struct control *control)
+{
+	const char *path = control->config->metrics_file;
+	struct problem problem;
+	json_t *status;
+	bool failed;
+
+	if (!path)
+		return;
+	status = make_status(control, NULL);
+	failed = metrics_write(path, status, &problem) != 0;
+	if (failed && !control->metrics_failed)
+		log_warn("%s", problem.text);
+	control->metrics_failed = failed;
+	json_decref(status);
+}
+
+static int on_metrics(sd_event_source *source, uint64_t usec, void *arg)
+{
+	write_metrics(arg);
+	sd_event_source_set_time_relative(source, METRICS_INTERVAL_MS * 1000ull);
+	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	return 0;
+}
+
+/* Old figures are worse than none. */
+static void remove_metrics(const struct config *config)
+{
+	if (config->metrics_file)
+		unlink(config->metrics_file);
+}
+
 /* --- notices --- */
 
 static int on_notice(sd_event_source *source, int fd, uint32_t revents, void *arg)
@@ -753,6 +795,9 @@ static int reload(struct control *control, struct problem *problem)
 	__atomic_store_n(&control->shared.poll_ms, fresh->imds_poll_ms, __ATOMIC_RELAXED);
 	rewatch_notices(control, old);
 	renew_jobs(control);
+	if (old->metrics_file && (!fresh->metrics_file || strcmp(old->metrics_file, fresh->metrics_file)))
+		remove_metrics(old);
+	write_metrics(control);
 	if (retain_renew(control->retain, fresh))
 		log_err("no memory to look after other stores than before");
 	config_free(old);
@@ -860,6 +905,7 @@ int control_create(struct control **created, struct job_setup *setup, struct con
 		return ret;
 	}
 	adopt_jobs(control);
+	sd_event_add_time_relative(control->event, NULL, CLOCK_MONOTONIC, 0, 0, on_metrics, control);
 	sd_event_set_watchdog(control->event, true);
 	*created = control;
 	return 0;
@@ -890,6 +936,7 @@ void control_destroy(struct control *control)
 	close(control->setup->event_fd);
 	json_decref(control->notice);
 	json_decref(control->notices_problem);
+	remove_metrics(control->config);
 	config_free(control->config);
 	free(control->config_problem);
 	sd_event_unref(control->event);

@@ -46,6 +46,9 @@ check_page ckptbench.1
 check_commands ckptbench
 check_page ckptd.8
 check_options ckptd
+metrics=$("$BUILD/ckptd" --help-metrics | sed -n 's/^  \([a-z_]*\) .*/\1/p')
+[ "$(echo "$metrics" | wc -l)" -gt 20 ]
+for metric in $metrics; do has "$metric"; done
 
 check_page ckptd.conf.5
 keys=$("$BUILD/ckptd" --help-config | sed -n 's/^\([a-z_]*\) = .*/\1/p')
