@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# DESCRIPTION: under systemd: readiness, the module, reload, watchdog, restart, and jobs that inherit nothing of the unit
+# DESCRIPTION: under systemd: readiness, the module, reload, watchdog, restart, jobs that inherit nothing of the unit, the
+#	journal, metrics
 # KERNELS: first
 # RUN: guest --systemd
 # shellcheck disable=SC2154 # lib.sh's
@@ -100,20 +101,60 @@ hung_is_replaced() {
 	memory_job_finish
 }
 
+# --- what a person, or a program, sees of a job; $job is its full name ---
+
+is_watched() { [ "$(grep -c "^$job .*running" /tmp/watch)" -ge "$1" ]; } # TIMES
+
+is_measured() { # EPOCHS
+	count=$(sed -n "s/^ckpt_job_epochs_total{job_id=\"$job\",class=\"test\"} //p" /run/metrics/ckpt.prom)
+	[ "${count:-0}" -ge "$1" ]
+}
+
+# The fields of its entries, as PYTHON, a condition on one of them in e, says; prints the number that it holds for.
+logged_entries() { # PYTHON
+	ckptctl logs --since "@$begun" --json "$job" | python3 -c '
+import json, sys
+print(sum(1 for e in map(json.loads, sys.stdin) if eval(sys.argv[1])))' "$1"
+}
+
+epochs_are_logged() { [ "$(logged_entries 'e.get("CKPT_EPOCH") == "2" and ": epoch: " in e["MESSAGE"]')" -ge 1 ]; }
+
 killed_is_replaced() {
+	begun=$(date +%s)
+	mkdir -p /run/metrics /etc/ckpt/conf.d
+	printf '[daemon]\nmetrics_file = /run/metrics/ckpt.prom\n' >/etc/ckpt/conf.d/metrics.conf
 	configure
 	ckptd_start
 	memory_job_start
+	job=$(ckptctl status --json | sed -n 's/^ *"job": "\(.*\)",*$/\1/p')
+	ckptctl status --watch=1 >/tmp/watch 2>/tmp/watch.err &
+	watch=$!
+	await "two looks" 30 is_watched 2
+	await "its epochs in the journal" 30 epochs_are_logged
+	await "its epochs in the metrics" 40 is_measured 2
+	test "$(stat -c %a /run/metrics/ckpt.prom)" = 644
 	kill -9 "$(property MainPID)"
 	await "the next ckptd" 60 ckptctl status
 	await "an epoch" 60 field_is_least epochs 1
+	# It goes on with the next ckptd.
+	looks=$(grep -c "^$job .*running" /tmp/watch)
+	await "another look" 30 is_watched $((looks + 1))
+	kill $watch
+	test "$(logged_entries 'e["CKPT_JOB"] == "'"$job"'" and e["PRIORITY"] == "6"')" -ge 2
 	# Stopped, it is not started again, and the job runs on.
 	ckptd_stop
+	test ! -e /run/metrics/ckpt.prom
+	rm /etc/ckpt/conf.d/metrics.conf
 	fails is_active
 	progress 3
 	ckptd_start
 	await "an epoch" 60 field_is_least epochs 1
 	memory_job_finish
+	committed=$(ckptctl logs --since "@$begun" "$job" | sed -n 's/.* final checkpoint \([^ ]*\) committed: .*/\1/p')
+	ckptctl logs --checkpoint "$committed" "$job" | grep "$committed committed"
+	test -z "$(ckptctl logs --checkpoint "$committed" 0-other)"
+	# The journal is not everybody's.
+	test -z "$(as_scientist ckptctl logs "$job" 2>/dev/null)"
 }
 
 # A job of root's has the unit's capabilities, and is restored with them.
