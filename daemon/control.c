@@ -25,7 +25,11 @@
 #include "retain.h"
 #include "wire.h"
 
-#define MAX_CLIENTS 512
+/* Connections, and what one user may have of them who is not root, so that there are some left for others. */
+#define MAX_CLIENTS 2048
+#define MAX_USER_CLIENTS 512
+/* Of one such user: memory for requests that are not whole yet. */
+#define MAX_USER_BYTES (64ull << 20)
 
 /* A `run` whose ckptd was restarted comes back within a second; one that is gone never does. */
 #define RECONNECT_US (20 * 1000000ull)
@@ -589,6 +593,34 @@ static void client_free(struct client *client)
 	free(client);
 }
 
+/* What all connections of its user have. */
+static void count_user(const struct client *client, unsigned int *clients, uint64_t *bytes)
+{
+	*clients = 0;
+	*bytes = 0;
+	for (struct client *other = client->control->clients; other; other = other->next) {
+		if (other->who.uid != client->who.uid)
+			continue;
+		++*clients;
+		*bytes += other->input.space;
+	}
+}
+
+static bool takes_too_much(const struct client *client)
+{
+	unsigned int clients;
+	uint64_t bytes;
+
+	if (client->who.uid == 0)
+		return false;
+	count_user(client, &clients, &bytes);
+	if (clients <= MAX_USER_CLIENTS && bytes <= MAX_USER_BYTES)
+		return false;
+	log_warn("a connection of user %u is closed: it has %u, with %.1f MiB of requests", client->who.uid, clients,
+		 (double)bytes / (1 << 20));
+	return true;
+}
+
 static int on_client(sd_event_source *source, int fd, uint32_t revents, void *arg)
 {
 	struct client *client = arg;
@@ -601,7 +633,7 @@ static int on_client(sd_event_source *source, int fd, uint32_t revents, void *ar
 	}
 	if (ret == 0 && err)
 		ret = err;
-	if (ret && ret != -EAGAIN)
+	if ((ret && ret != -EAGAIN) || takes_too_much(client))
 		client_free(client);
 	return 0;
 }
@@ -627,6 +659,10 @@ static int on_connect(sd_event_source *source, int fd, uint32_t revents, void *a
 	client->next = control->clients;
 	control->clients = client;
 	control->client_count++;
+	if (takes_too_much(client)) {
+		client_free(client);
+		return 0;
+	}
 	sd_event_add_io(control->event, &client->source, connection, EPOLLIN, on_client, client);
 	return 0;
 }

@@ -381,6 +381,60 @@ case_two_nodes() {
 	kill "$(cat /tmp/b.pid)"
 }
 
+# --- a user who takes too much ---
+
+# Its connections are closed, and others are served.
+case_hog() {
+	configure
+	ckptd_start
+	start
+	epoch
+	cat >/tmp/hog <<'PYTHON'
+import os, socket, struct, sys
+os.setuid(1001)
+def connect():
+	s = socket.socket(socket.AF_UNIX)
+	s.connect("/run/ckpt/control")
+	return s
+def refused(s):
+	s.settimeout(60)
+	try:
+		return s.recv(1) == b""
+	except ConnectionResetError:
+		return True
+mine = [connect() for i in range(600)]
+assert refused(mine[-1])
+for s in mine:
+	s.close()
+# Requests that never become whole.
+begun = 0
+for i in range(40):
+	s = connect()
+	mine.append(s)
+	try:
+		s.sendall(struct.pack("<I", 8 << 20) + bytes((8 << 20) - 1))
+		begun += 1
+	except (BrokenPipeError, ConnectionResetError):
+		break
+assert 4 <= begun < 40, begun
+print("closed")
+sys.stdin.read()
+PYTHON
+	mkfifo /tmp/hog.go
+	python3 /tmp/hog </tmp/hog.go >/tmp/hog.said &
+	hog=$!
+	exec 8>/tmp/hog.go
+	await "the end of patience" 60 grep -q closed /tmp/hog.said
+	logged 'a connection of user 1001 is closed: it has 513'
+	logged 'a connection of user 1001 is closed: .* with [6-9][0-9].* MiB'
+	as_scientist ckptctl status | grep 1000-j
+	progress 3
+	exec 8>&-
+	await_status 60 $hog
+	rm /tmp/hog.go
+	end
+}
+
 # --- notices ---
 
 case_imds() {
@@ -401,7 +455,7 @@ case_imds() {
 	kill "$imds"
 }
 
-for name in ${*:-config criu run store store_fails damage class_gone run_killed two_nodes imds}; do
+for name in ${*:-config criu run store store_fails damage class_gone run_killed two_nodes hog imds}; do
 	try "$name" "case_$name"
 done
 finish
