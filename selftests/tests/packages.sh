@@ -60,7 +60,7 @@ test ! -e "/usr/src/ckpt-$old"
 # What it builds stays no longer than the package.
 dpkg --purge ckpt-dkms
 test -z "$(state)"
-test -z "$(find /usr/src /var/lib/dkms /lib/modules -name '*ckpt*')"
+test -z "$(find /usr/src /var/lib/dkms /lib/modules -name 'ckpt*')"
 SCRIPT
 RELEASE=$(cat "$boot/version")
 VERSION=$version

@@ -383,7 +383,8 @@ case_two_nodes() {
 
 # --- a user who takes too much ---
 
-# Its connections are closed, and others are served.
+# One takes connections, another one begins requests that never become whole; others are served while they hold what they
+# got.
 case_hog() {
 	configure
 	ckptd_start
@@ -391,46 +392,48 @@ case_hog() {
 	epoch
 	cat >/tmp/hog <<'PYTHON'
 import os, socket, struct, sys
-os.setuid(1001)
 def connect():
 	s = socket.socket(socket.AF_UNIX)
 	s.connect("/run/ckpt/control")
 	return s
-def refused(s):
+def is_closed(s):
 	s.settimeout(60)
 	try:
 		return s.recv(1) == b""
 	except ConnectionResetError:
 		return True
-mine = [connect() for i in range(600)]
-assert refused(mine[-1])
-for s in mine:
-	s.close()
-# Requests that never become whole.
-begun = 0
-for i in range(40):
-	s = connect()
-	mine.append(s)
+os.setuid(int(sys.argv[1]))
+mine = [connect()]
+if sys.argv[2] == "connections":
+	mine += [connect() for i in range(599)]
+	assert is_closed(mine[-1])
+else:
+	request = struct.pack("<I", 8 << 20) + bytes((8 << 20) - 1)
 	try:
-		s.sendall(struct.pack("<I", 8 << 20) + bytes((8 << 20) - 1))
-		begun += 1
+		while len(mine) < 40:
+			mine[-1].sendall(request)
+			mine.append(connect())
 	except (BrokenPipeError, ConnectionResetError):
-		break
-assert 4 <= begun < 40, begun
-print("closed")
+		pass
+	assert 4 <= len(mine) < 40, len(mine)
+print("held", flush=True)
 sys.stdin.read()
 PYTHON
 	mkfifo /tmp/hog.go
-	python3 /tmp/hog </tmp/hog.go >/tmp/hog.said &
-	hog=$!
+	python3 /tmp/hog 1001 connections </tmp/hog.go >/tmp/hog.connections &
+	connections=$!
+	python3 /tmp/hog 1002 bytes </tmp/hog.go >/tmp/hog.bytes &
+	bytes=$!
 	exec 8>/tmp/hog.go
-	await "the end of patience" 60 grep -q closed /tmp/hog.said
-	logged 'a connection of user 1001 is closed: it has 513'
-	logged 'a connection of user 1001 is closed: .* with [6-9][0-9].* MiB'
+	await "all connections that one gets" 60 grep -q held /tmp/hog.connections
+	await "all memory that one gets" 60 grep -q held /tmp/hog.bytes
+	grep 'a connection of user 1001 is closed: it has 513' $log | head -n 1
+	grep 'a connection of user 1002 is closed: it has .*, with [6-9][0-9][.0-9]* MiB' $log
 	as_scientist ckptctl status | grep 1000-j
 	progress 3
 	exec 8>&-
-	await_status 60 $hog
+	await_status 60 $connections
+	await_status 60 $bytes
 	rm /tmp/hog.go
 	end
 }
