@@ -439,7 +439,10 @@ static void serve_checkpoint(struct client *client, const json_t *request)
 		return;
 	}
 	client->asked = slot;
-	job_want_checkpoint(slot->job);
+	if (json_is_true(json_object_get(request, "end")))
+		job_want_saved(slot->job);
+	else
+		job_want_checkpoint(slot->job);
 }
 
 static int reload(struct control *control, struct problem *problem);

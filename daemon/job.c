@@ -173,34 +173,46 @@ bool job_ends_from_outside(int number)
 	return number == SIGTERM || number == SIGKILL || number == SIGHUP || number == SIGXCPU;
 }
 
+static void save_because(struct job *job, const char *cause)
+{
+	unsigned int window_ms;
+
+	pthread_mutex_lock(&job->lock);
+	window_ms = job->class->save_window_ms;
+	if (!job->want_final)
+		job->final_cause = cause;
+	pthread_mutex_unlock(&job->lock);
+	log_info("%s: taking a final checkpoint (%s), in %u s at most", job->id, cause, window_ms / 1000);
+	job_want_final(job, clock_ms() + window_ms);
+}
+
+void job_want_saved(struct job *job)
+{
+	save_because(job, "request");
+}
+
 /* If this is what the class saves jobs on; else it is the program's. */
 static bool save_on_signal(struct job *job, int number)
 {
-	unsigned int window_ms;
 	bool saves;
 
 	pthread_mutex_lock(&job->lock);
 	saves = number == class_signal(job->class->save_signal);
-	window_ms = job->class->save_window_ms;
-	job->saves_on_signal |= saves && !job->want_final;
 	job->told_to_end |= !saves && job_ends_from_outside(number);
 	pthread_mutex_unlock(&job->lock);
-	if (!saves)
-		return false;
-	log_info("%s: its run got SIG%s: taking a final checkpoint, in %u s at most", job->id, sigabbrev_np(number),
-		 window_ms / 1000);
-	job_want_final(job, clock_ms() + window_ms);
-	return true;
+	if (saves)
+		save_because(job, "signal");
+	return saves;
 }
 
-bool job_saved_on_signal(struct job *job)
+const char *job_final_cause(struct job *job)
 {
-	bool saved;
+	const char *cause;
 
 	pthread_mutex_lock(&job->lock);
-	saved = job->saves_on_signal;
+	cause = job->final_cause ?: "notice";
 	pthread_mutex_unlock(&job->lock);
-	return saved;
+	return cause;
 }
 
 int job_signal(struct job *job, int number)

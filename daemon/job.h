@@ -85,6 +85,8 @@ void job_renew_class(struct job *job, const struct class *fresh);
 const char *job_class_name(const struct job *job);
 
 void job_want_checkpoint(struct job *job);
+/* The job is to be saved and ended, as after a notice, within its class's save_window. */
+void job_want_saved(struct job *job);
 /* A rebalance recommendation: a checkpoint now, and more often from now on. */
 void job_warn(struct job *job);
 /* deadline_ms: CLOCK_BOOTTIME. */

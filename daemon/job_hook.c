@@ -169,7 +169,7 @@ void job_hook_committed(struct job *job, bool final)
 		return;
 	hook_call_set(call, "CKPT_FINAL", "%d", final);
 	if (final)
-		hook_call_set(call, "CKPT_CAUSE", "%s", job_saved_on_signal(job) ? "signal" : "notice");
+		hook_call_set(call, "CKPT_CAUSE", "%s", job_final_cause(job));
 	if (!final) {
 		job_hook_start(job, call);
 		return;

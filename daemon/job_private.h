@@ -107,7 +107,7 @@ struct job {
 	bool want_checkpoint;
 	bool warned;
 	bool want_final;
-	bool saves_on_signal;           /* that is why */
+	const char *final_cause;        /* that is why; NULL: a notice */
 	bool told_to_end;               /* from outside, see job_ends_from_outside() */
 	bool want_end;
 	bool want_leave;
@@ -203,8 +203,8 @@ void job_hooks_end(struct job *job);
  * checkpoints are still wanted.
  */
 bool job_ends_from_outside(int number);
-/* The final checkpoint is save_signal's doing, not a notice's. */
-bool job_saved_on_signal(struct job *job);
+/* Whose doing the final checkpoint is: "notice", "signal" (save_signal) or "request". */
+const char *job_final_cause(struct job *job);
 /* To all of the job's process group; 0: to nobody. */
 void job_signal_group(struct job *job, int number);
 

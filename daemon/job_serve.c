@@ -415,15 +415,26 @@ static void give_notice(struct job *job)
 		;
 }
 
-static enum outcome serve_final(struct job *job)
+/* Who asked for it is told what came of it. */
+static enum outcome checkpoint_and_tell(struct job *job, bool final)
 {
 	struct problem problem;
+	int ret = run_checkpoint(job, final, &problem);
+
+	job_post(job, json_pack("{s:s, s:s?, s:O?}", "event", "checkpoint", "error", !ret ? NULL :
+				ended_meanwhile(job, ret) ? "the job has ended" : problem.text, "checkpoint",
+				ret ? NULL : json_object_get(job->status, "last_checkpoint")));
+	return after_checkpoint(job, final, ret, &problem);
+}
+
+static enum outcome serve_final(struct job *job)
+{
 	enum outcome outcome;
 
 	give_notice(job);
 	if (job_init_gone(job))
 		return OUTCOME_EXITED;
-	outcome = after_checkpoint(job, true, run_checkpoint(job, true, &problem), &problem);
+	outcome = checkpoint_and_tell(job, true);
 	job->next_final_ms = clock_ms() + FINAL_RETRY_MS;
 	return outcome;
 }
@@ -523,7 +534,6 @@ static void take_class(struct job *job)
 static enum outcome serve_once(struct job *job)
 {
 	struct wants wants = take_wants(job);
-	struct problem problem;
 	int64_t now = clock_ms();
 
 	take_class(job);
@@ -537,15 +547,8 @@ static enum outcome serve_once(struct job *job)
 		return OUTCOME_CANCELLED;
 	if (wants.final && (now >= job->next_final_ms || job->frozen_at_ms))
 		return serve_final(job);
-	if (wants.checkpoint || (!wants.final && now >= job->next_checkpoint_ms)) {
-		int ret = run_checkpoint(job, false, &problem);
-
-		job_post(job, json_pack("{s:s, s:s?, s:O?}", "event", "checkpoint", "error",
-					!ret ? NULL : ended_meanwhile(job, ret) ? "the job has ended" :
-					problem.text, "checkpoint",
-					ret ? NULL : json_object_get(job->status, "last_checkpoint")));
-		return after_checkpoint(job, false, ret, &problem);
-	}
+	if (wants.checkpoint || (!wants.final && now >= job->next_checkpoint_ms))
+		return checkpoint_and_tell(job, false);
 	if (now >= job->next_look_ms || now >= job->exec_epoch_ms)
 		serve_look(job);
 	return OUTCOME_GOES_ON;
@@ -703,6 +706,13 @@ static void end_gently(struct job *job)
 	poll(&gone, 1, (int)job->class->end_grace_ms);
 }
 
+static const char *interrupted_text(struct job *job)
+{
+	return !strcmp(job_final_cause(job), "notice") ?
+	       "this node will be taken away; the job is saved and goes on when the same line is run on another node" :
+	       "the job is saved, as was asked for, and goes on when the same line is run again";
+}
+
 void job_end(struct job *job, enum outcome outcome)
 {
 	switch (outcome) {
@@ -713,10 +723,7 @@ void job_end(struct job *job, enum outcome outcome)
 		job_kill_init(job);
 		fault("job.interrupted");
 		job_hook_committed(job, true);
-		set_last_event(job, json_pack("{s:s, s:s}", "event", "interrupted", "text", job_saved_on_signal(job) ?
-					  "the job is saved, as a signal asked, and goes on when the same line is run "
-					  "again" : "this node will be taken away; the job is saved and goes on when "
-					  "the same line is run on another node"));
+		set_last_event(job, json_pack("{s:s, s:s}", "event", "interrupted", "text", interrupted_text(job)));
 		return;
 	case OUTCOME_DAMAGED:
 		job_kill_init(job);

@@ -53,6 +53,57 @@ double samples_max(const struct samples *samples)
 	return max;
 }
 
+/* ---- overhead ---- */
+
+#define RESAMPLES 2000
+
+static uint64_t draw(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+static double resampled_median(const struct samples *samples, struct samples *scratch, uint64_t *state)
+{
+	scratch->count = 0;
+	for (size_t i = 0; i < samples->count; i++)
+		samples_add(scratch, samples->list[draw(state) % samples->count]);
+	return samples_median(scratch);
+}
+
+static double percent_more(double base, double other)
+{
+	return base > 0 ? 100 * (other - base) / base : 0;
+}
+
+struct overhead samples_overhead(struct samples *base, struct samples *other)
+{
+	struct overhead overhead = { .percent = percent_more(samples_median(base), samples_median(other)) };
+	struct samples differences = { 0 }, scratch = { 0 };
+	uint64_t state = 88172645463325252;
+
+	if (!base->count || !other->count)
+		return overhead;
+	for (unsigned int i = 0; i < RESAMPLES; i++) {
+		double one = resampled_median(base, &scratch, &state);
+
+		samples_add(&differences, percent_more(one, resampled_median(other, &scratch, &state)));
+	}
+	samples_median(&differences);
+	overhead.low = differences.list[RESAMPLES / 40];
+	overhead.high = differences.list[RESAMPLES - 1 - RESAMPLES / 40];
+	samples_free(&differences);
+	samples_free(&scratch);
+	return overhead;
+}
+
+bool overhead_is_noise(const struct overhead *overhead)
+{
+	return overhead->low <= 0 && overhead->high >= 0;
+}
+
 void samples_free(struct samples *samples)
 {
 	free(samples->list);

@@ -11,6 +11,7 @@ int bench_track(int argc, char **argv);
 int bench_dump(int argc, char **argv);
 int bench_stream(int argc, char **argv);
 int bench_policy(int argc, char **argv);
+int bench_ladder(int argc, char **argv);
 
 /* One figure, measured several times. */
 struct samples {
@@ -23,6 +24,16 @@ double samples_median(struct samples *samples);
 double samples_min(const struct samples *samples);
 double samples_max(const struct samples *samples);
 void samples_free(struct samples *samples);
+
+/* How much more than the base, in percent of it: of the medians, with the interval that holds 95 % of bootstrap samples. */
+struct overhead {
+	double percent;
+	double low, high;
+};
+
+struct overhead samples_overhead(struct samples *base, struct samples *other);
+/* The samples do not tell the two apart. */
+bool overhead_is_noise(const struct overhead *overhead);
 
 /* "N[,N]...": even numbers of MiB, as bytes. How many; 0: it is something else, or too many. */
 size_t parse_sizes(const char *text, size_t *sizes, size_t most);

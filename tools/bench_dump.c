@@ -12,10 +12,10 @@
 #include <unistd.h>
 
 #include "bench_dump.h"
+#include "bench_environment.h"
+#include "bench_report.h"
 #include "commands.h"
-#include "criu.h"
 #include "directory.h"
-#include "host.h"
 
 struct comparison {
 	const char *job;
@@ -244,22 +244,16 @@ static int measure_size(const struct series *series, size_t bytes)
 
 static json_t *environment(const struct series *series)
 {
-	struct criu_version version;
-	struct problem problem;
-	json_t *facts = host_facts();
+	json_t *facts = bench_environment();
 
-	json_object_del(facts, "cpu_flags");
-	json_object_set_new(facts, "ckpt", json_string(CKPT_VERSION));
 	json_object_set_new(facts, "class", json_string(series->class));
-	json_object_set_new(facts, "criu", criu_probe("criu", &version, &problem) ? json_null() :
-			    json_string(version.text));
 	return facts;
 }
 
 static int measure_series(struct series *series)
 {
 	json_t *report;
-	int ret = 0;
+	int ret = 0, status;
 
 	series->cells = json_array();
 	report = json_pack("{s:o, s:o}", "environment", environment(series), "cells", series->cells);
@@ -268,10 +262,9 @@ static int measure_series(struct series *series)
 	directory_remove(series->directory);
 	if (ret)
 		say("the measurement failed: %s", strerror(-ret));
-	else if (series->json)
-		print_json(report);
+	status = ret ? 1 : bench_report(report, series->json);
 	json_decref(report);
-	return ret ? 1 : 0;
+	return status;
 }
 
 static size_t parse_shares(const char *text, double *shares)

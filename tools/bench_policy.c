@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "bench.h"
+#include "bench_report.h"
 #include "cleanup.h"
 #include "commands.h"
 #include "region.h"
@@ -22,7 +23,8 @@ static const size_t shown[] = { 3, 6, 12, 15 };
 
 struct settings {
 	struct race_settings race;
-	json_t *cells;                  /* NULL: a table is printed */
+	json_t *cells;
+	bool json;
 	bool begun;
 };
 
@@ -98,9 +100,8 @@ static int run_trace(const char *name, const struct trace *trace, struct setting
 		say("out of memory");
 		return -1;
 	}
-	if (settings->cells)
-		json_array_append_new(settings->cells, cell_json(name, memory, &result));
-	else
+	json_array_append_new(settings->cells, cell_json(name, memory, &result));
+	if (!settings->json)
 		print_row(name, memory, &result, settings);
 	settings->begun = true;
 	fflush(stdout);
@@ -174,7 +175,7 @@ static bool settings_valid(const struct race_settings *settings)
 	       (settings->class.reserve <= 100 || settings->class.reserve == CONFIG_AUTO) && settings->class.margin_ms < settings->class.window_ms;
 }
 
-static void print_cells(const struct settings *settings)
+static int report(const struct settings *settings)
 {
 	const struct race_settings *race = &settings->race;
 	json_t *environment = json_pack("{s:s, s:i, s:f, s:i, s:i, s:i, s:i, s:f}", "version", CKPT_VERSION,
@@ -183,9 +184,10 @@ static void print_cells(const struct settings *settings)
 					"window_ms", (int)race->class.window_ms, "margin_ms",
 					(int)race->class.margin_ms, "poll_s", race->poll_s);
 	json_t *all = json_pack("{s:o, s:O}", "environment", environment, "cells", settings->cells);
+	int status = bench_report(all, settings->json);
 
-	print_json(all);
 	json_decref(all);
+	return status;
 }
 
 int bench_policy(int argc, char **argv)
@@ -211,7 +213,7 @@ int bench_policy(int argc, char **argv)
 	race_settings_init(race);
 	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		switch (option) {
-		case 'J': settings.cells = settings.cells ?: json_array(); break;
+		case 'J': settings.json = true; break;
 		case 't': traces[count++] = optarg; break;
 		case 'n': race->interruptions = (unsigned int)atoi(optarg); break;
 		case 'H': race->hours = atof(optarg); break;
@@ -228,12 +230,12 @@ int bench_policy(int argc, char **argv)
 		fputs(usage, stderr);
 		return STATUS_USAGE;
 	}
+	settings.cells = json_array();
 	for (size_t i = 0; i < count && ret == 0; i++)
 		ret = run_file(traces[i], &settings);
 	if (!count)
 		ret = run_made(&settings);
-	if (settings.cells && ret == 0)
-		print_cells(&settings);
+	ret = ret ? 1 : report(&settings);
 	json_decref(settings.cells);
-	return ret ? 1 : 0;
+	return ret;
 }

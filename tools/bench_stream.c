@@ -10,17 +10,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statfs.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "bench.h"
+#include "bench_environment.h"
+#include "bench_report.h"
 #include "bench_stream.h"
 #include "cleanup.h"
 #include "commands.h"
-#include "criu.h"
 #include "directory.h"
 #include "gcm.h"
-#include "host.h"
 #include "processors.h"
 #include "region.h"
 
@@ -363,12 +362,8 @@ static const char *file_system(const char *directory)
 
 static json_t *environment(const struct bench *bench)
 {
-	struct criu_version version;
-	struct problem problem;
-	json_t *facts = host_facts();
+	json_t *facts = bench_environment();
 
-	json_object_del(facts, "cpu_flags");
-	json_object_set_new(facts, "ckpt", json_string(CKPT_VERSION));
 	json_object_set_new(facts, "processors", json_integer(processors(1024)));
 	json_object_set_new(facts, "aes", json_string(gcm_describe() ?: "libcrypto"));
 	json_object_set_new(facts, "directory", json_string(bench->directory));
@@ -377,8 +372,6 @@ static json_t *environment(const struct bench *bench)
 	json_object_set_new(facts, "memory_file_system",
 			    json_string(file_system(bench->memory_directory)));
 	json_object_set_new(facts, "repeat", json_integer(bench->repeat));
-	json_object_set_new(facts, "criu", criu_probe("criu", &version, &problem) ? json_null() :
-			    json_string(version.text));
 	return facts;
 }
 
@@ -402,7 +395,7 @@ static int run(struct bench *bench)
 {
 	struct problem problem;
 	json_t *report;
-	int err = directory_make_empty(bench->directory, &problem);
+	int err = directory_make_empty(bench->directory, &problem), status;
 
 	if (err) {
 		say("%s", problem.text);
@@ -414,10 +407,9 @@ static int run(struct bench *bench)
 	directory_remove(bench->directory);
 	if (err)
 		say("the measurement failed: %s", strerror(-err));
-	else if (bench->json)
-		print_json(report);
+	status = err ? 1 : bench_report(report, bench->json);
 	json_decref(report);
-	return err ? 1 : 0;
+	return status;
 }
 
 static const char usage[] =

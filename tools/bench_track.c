@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "bench_environment.h"
+#include "bench_report.h"
 #include "cleanup.h"
 #include "commands.h"
 
@@ -72,7 +74,6 @@ bool track_has_memory(const struct track_run *run, size_t bytes)
 	return false;
 }
 
-/* "64,512": bytes. Returns how many, 0 if it is not a list of numbers. */
 /* Leaves only one of our mechanisms. */
 static size_t methods_only(struct method *methods, size_t count, const char *name)
 {
@@ -98,7 +99,7 @@ static void environment_print(const struct track_run *run)
 	json_object_foreach((json_t *)environment, key, value) {
 		if (json_is_string(value))
 			track_print(run, "%s %s, ", key, json_string_value(value));
-		else
+		else if (json_is_integer(value))
 			track_print(run, "%s %lld, ", key, (long long)json_integer_value(value));
 	}
 	track_print(run, "medians of %u\n\n", run->repeat);
@@ -106,10 +107,10 @@ static void environment_print(const struct track_run *run)
 
 static int track_all(struct track_run *run, const size_t *sizes, size_t count)
 {
-	int err;
+	int err, status;
 
 	run->report = json_object();
-	json_object_set_new(run->report, "environment", track_environment());
+	json_object_set_new(run->report, "environment", bench_environment());
 	environment_print(run);
 	err = track_cells(run, sizes, count);
 	if (!err)
@@ -120,10 +121,9 @@ static int track_all(struct track_run *run, const size_t *sizes, size_t count)
 		err = track_memory(run);
 	if (err)
 		say("the measurement failed: %s", strerror(-err));
-	else if (run->json)
-		print_json(run->report);
+	status = err ? 1 : bench_report(run->report, run->json);
 	json_decref(run->report);
-	return err ? 1 : 0;
+	return status;
 }
 
 static const char usage[] =

@@ -32,6 +32,4 @@ int track_fault_waits(struct track_run *run, size_t bytes);
 /* What the module keeps for one tracker. */
 int track_memory(struct track_run *run);
 
-json_t *track_environment(void);
-
 #endif

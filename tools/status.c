@@ -166,18 +166,36 @@ int command_status(int argc, char **argv)
 
 int command_checkpoint(int argc, char **argv)
 {
-	static const char usage[] = "Usage: ckptctl checkpoint [--json] JOB\n"
-				    "Takes a checkpoint of a running job now.\n";
-	bool json = false;
+	static const struct option options[] = {
+		{ "end", no_argument, NULL, 'e' },
+		{ "json", no_argument, NULL, 'J' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
+	static const char usage[] = "Usage: ckptctl checkpoint [--end] [--json] JOB\n"
+				    "Takes a checkpoint of a running job now.\n\n"
+				    "  --end   and ends it, with status 75, as a notice would: the same line goes on with\n"
+				    "          it, here or on another node\n"
+				    "  --json  what was done as JSON\n";
+	bool json = false, end = false;
 	json_t *request, *answer;
 	const json_t *stats;
-	int first = parse_json(argc, argv, &json, usage);
+	int option;
 
-	if (first < 0 || first + 1 != argc) {
-		fputs(first < 0 ? "" : usage, stderr);
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		switch (option) {
+		case 'e': end = true; break;
+		case 'J': json = true; break;
+		default:
+			fputs(usage, option == 'h' ? stdout : stderr);
+			return option == 'h' ? 0 : STATUS_USAGE;
+		}
+	}
+	if (optind + 1 != argc) {
+		fputs(usage, stderr);
 		return STATUS_USAGE;
 	}
-	request = json_pack("{s:s, s:s}", "op", "checkpoint", "job", argv[first]);
+	request = json_pack("{s:s, s:s, s:b}", "op", "checkpoint", "job", argv[optind], "end", end);
 	answer = ask(request);
 	json_decref(request);
 	if (!answer)

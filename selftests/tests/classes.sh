@@ -109,11 +109,19 @@ ends() {
 	echo "== a signal that asks for it"
 	kill -USR1 $run
 	run_ends 75
-	grep "the job is saved, as a signal asked" err
+	grep "the job is saved, as was asked for" err
 	heard "on_committed scientist 1000-loop final=1 cause=signal"
 	test ! -e got
 	job_start
 	await "the restore" 90 restored 1
+	progress 3
+
+	echo "== somebody else who asks for it"
+	ckptctl checkpoint --end --json 1000-loop | grep '"final": true'
+	run_ends 75
+	heard "on_committed scientist 1000-loop final=1 cause=request"
+	job_start
+	await "the restore" 90 restored 2
 	progress 3
 
 	echo "== one that ends the program, as when a scheduler requeues it"
@@ -122,12 +130,12 @@ ends() {
 	grep -q term got
 	grep "ended from outside, so its checkpoints are kept" err
 	job_start
-	await "the restore" 90 restored 2
+	await "the restore" 90 restored 3
 	progress 3
 	kill -9 "$(field pid)"
 	run_ends 137
 	job_start
-	await "the restore" 90 restored 3
+	await "the restore" 90 restored 4
 	progress 3
 
 	echo "== one that ends it for good"

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The end of a benchmark: its report, and what has changed since an older one.
+ *
+ * A report is {"environment": {…}, "cells": [{…}, …]}. Of a cell, text, truth values and the size of what was measured
+ * say which it is, the rest are its figures.
+ */
+#ifndef CKPT_BENCH_REPORT_H
+#define CKPT_BENCH_REPORT_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include <jansson.h>
+
+/* Exit status: a figure is worse than in the older report. */
+#define STATUS_WORSE 3
+
+/* --compare FILE: each report from here on is compared with that one. -errno, and it was said. */
+int bench_compare_with(const char *path);
+/* Prints it, if json, and what has changed. Returns the exit status. */
+int bench_report(const json_t *report, bool json);
+/* How many figures are worse by more than a tenth; prints those that are worse or better by that. */
+unsigned int bench_compare(const json_t *old, const json_t *report, FILE *out);
+
+#endif
