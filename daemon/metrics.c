@@ -223,12 +223,15 @@ void metrics_print(FILE *out, const json_t *status)
 		print_job_metric(out, &job_metrics[i], jobs);
 }
 
+/* The directory is perhaps the collector's own: nothing that is there already is opened. */
 static int write_new(const char *path, const json_t *status)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
-	FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
-	int failed;
+	FILE *file;
+	int fd, failed;
 
+	unlink(path);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	file = fd < 0 ? NULL : fdopen(fd, "w");
 	if (!file) {
 		int err = errno;
 
