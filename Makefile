@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The two commands for people are `make demo` and `make check`; see README.
 
-VERSION := 0.1.0
+VERSION := $(shell sed -n 's/^.define CKPT_VERSION "\(.*\)"/\1/p' kmod/internal.h)
 PREFIX ?= /usr
 SYSCONFDIR ?= /etc
 DESTDIR ?=
@@ -13,6 +13,8 @@ say = $(if $(filter 1,$(V)),,@printf '  %-8s %s\n' $(1) $(2))
 
 CC ?= gcc
 CFLAGS ?= -O2 -g
+CPPFLAGS ?=
+LDFLAGS ?=
 WARN := -Wall -Wextra -Wstrict-prototypes -Wmissing-prototypes -Wshadow -Wformat=2 -Wvla -Wno-unused-parameter
 LIBS := liburing libcurl jansson libxxhash libzstd liblz4 libsodium libcrypto libsystemd
 PKG_CFLAGS = $(shell pkg-config --cflags $(LIBS))
@@ -20,7 +22,7 @@ PKG_LIBS = $(shell pkg-config --libs $(LIBS)) -linih $(IPSEC_MB) -lm -pthread
 # Not needed, but AES is several times slower without it: see daemon/gcm.h.
 IPSEC_MB := $(shell printf '\#include <intel-ipsec-mb.h>\n\#if IMB_VERSION_NUM < 0x10000\n\#error\n\#endif\n' | \
 	$(CC) -E -x c - >/dev/null 2>&1 && echo -lIPSec_MB)
-ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCKPT_VERSION='"$(VERSION)"' $(WARN) $(CFLAGS) \
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCKPT_VERSION='"$(VERSION)"' -DCKPT_LIB='"$(PREFIX)/lib/ckpt"' $(WARN) $(CPPFLAGS) $(CFLAGS) \
 	-Iuapi -Idaemon -Itools -Iselftests $(PKG_CFLAGS) -pthread -MMD -MP
 
 # Everything of the daemon but its main() and the job's init is one library, that tools and tests use.
@@ -34,9 +36,15 @@ GUEST_TEST_DIRS := $(patsubst selftests/guest/%/,%,$(wildcard selftests/guest/*/
 GUEST_TESTS := $(patsubst selftests/guest/%.c,$(BUILD)/guest/%,$(wildcard selftests/guest/*.c)) \
 	$(addprefix $(BUILD)/guest/,$(GUEST_TEST_DIRS))
 FUZZ_TESTS := $(patsubst selftests/fuzz/%.c,$(BUILD)/fuzz/%,$(filter-out %/driver.c,$(wildcard selftests/fuzz/*.c)))
-PROGRAMS := $(BUILD)/ckptd $(BUILD)/ckpt-init $(BUILD)/criu-preload.so $(BUILD)/ckptctl $(BUILD)/ckptbench
+# By where they go: for root, for everybody, and what only ckptd and jobs run.
+SBIN := ckptd
+BIN := ckptctl ckptbench
+LIBEXEC := ckpt-init criu-preload.so
+PROGRAMS := $(addprefix $(BUILD)/,$(SBIN) $(BIN) $(LIBEXEC))
 
-all: programs
+MAN := $(addprefix $(BUILD)/man/,$(notdir $(wildcard packaging/man/*.[1-9])))
+
+all: programs man
 programs: $(PROGRAMS)
 guest-tests: $(GUEST_TESTS)
 
@@ -45,6 +53,21 @@ $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
+# What depends on PREFIX is made anew when that changes.
+$(BUILD)/prefix: FORCE
+	@mkdir -p $(@D)
+	@echo $(PREFIX) | cmp -s - $@ || echo $(PREFIX) >$@
+$(BUILD)/obj/daemon/criu.o $(BUILD)/obj/daemon/launch.o: $(BUILD)/prefix
+
+# One file for all programs; bash looks for it by their names.
+completions: $(addprefix $(BUILD)/completions/,$(SBIN) $(BIN))
+$(BUILD)/completions/%: packaging/bash-completion/ckptctl
+	@mkdir -p $(@D)
+	@cp $< $@
+
+$(BUILD)/ckptd.service: packaging/ckptd.service $(BUILD)/prefix
+	$(Q)sed '/^Exec.*ckpt/s|/usr/|$(PREFIX)/|' $< >$@
+
 # Has the script in it.
 $(BUILD)/obj/tools/export.o: tools/restore.sh
 
@@ -52,7 +75,7 @@ $(LIB): $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
-link = $(Q)$(CC) $(CFLAGS) -Wl,--as-needed -o $@ $(filter %.o,$^) $(filter %.a,$^) $(PKG_LIBS)
+link = $(Q)$(CC) $(CFLAGS) $(LDFLAGS) -Wl,--as-needed -o $@ $(filter %.o,$^) $(filter %.a,$^) $(PKG_LIBS)
 
 $(BUILD)/ckptd: $(BUILD)/obj/daemon/main.o $(LIB)
 	$(call say,LD,$@)
@@ -62,12 +85,12 @@ $(BUILD)/ckptd: $(BUILD)/obj/daemon/main.o $(LIB)
 $(BUILD)/criu-preload.so: daemon/criu_preload.c
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -O2 -fPIC -shared -o $@ $<
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) $(CPPFLAGS) -O2 -g $(LDFLAGS) -fPIC -shared -o $@ $<
 
 # PID 1 of each job: small, and linked with nothing of the daemon.
 $(BUILD)/ckpt-init: $(BUILD)/obj/daemon/init.o
 	$(call say,LD,$@)
-	$(Q)$(CC) $(CFLAGS) -o $@ $^
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
 
 TOOL_LIB := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tools/ckptctl.c tools/ckptbench.c,$(wildcard tools/*.c)))
 
@@ -95,6 +118,15 @@ $(BUILD)/unit/%: $(BUILD)/obj/selftests/unit/%.o $(TOOL_LIB) $(LIB)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) -o $@ $(filter %.o %.a,$^) $(PKG_LIBS) -lcmocka
+
+man: $(MAN)
+
+# Filled with what the programs say of themselves.
+$(BUILD)/man/%: packaging/man/% packaging/man/fill $(wildcard packaging/man/*.awk) uapi/linux/ckpt.h $(PROGRAMS)
+	$(call say,MAN,$@)
+	@mkdir -p $(@D)
+	$(Q)packaging/man/fill $< $(BUILD) $(VERSION) >$@.new
+	$(Q)mv $@.new $@
 
 unit-tests: $(UNIT_TESTS)
 
@@ -175,23 +207,65 @@ check-programs:
 demo:
 	$(Q)selftests/demo/run
 
-install: programs
-	install -D -m 755 $(BUILD)/ckptd $(DESTDIR)$(PREFIX)/sbin/ckptd
-	install -D -m 755 $(BUILD)/ckpt-init $(DESTDIR)$(PREFIX)/lib/ckpt/ckpt-init
-	install -D -m 755 $(BUILD)/criu-preload.so $(DESTDIR)$(PREFIX)/lib/ckpt/criu-preload.so
-	install -D -m 755 packaging/hooks/slurm-drain $(DESTDIR)$(PREFIX)/lib/ckpt/hooks/slurm-drain
-	install -D -m 755 -t $(DESTDIR)$(PREFIX)/lib/ckpt/slurm packaging/slurm/*
-	install -D -m 755 $(BUILD)/ckptctl $(DESTDIR)$(PREFIX)/bin/ckptctl
-	install -D -m 755 $(BUILD)/ckptbench $(DESTDIR)$(PREFIX)/bin/ckptbench
-	install -D -m 644 uapi/linux/ckpt.h $(DESTDIR)$(PREFIX)/include/linux/ckpt.h
+# Mode, file, and the directory it goes to.
+into = $(foreach file,$(2),$(1),$(file),$(PREFIX)/$(3)) # MODE FILES DIRECTORY
+INSTALLED := $(call into,755,$(SBIN:%=$(BUILD)/%),sbin) \
+	$(call into,755,$(BIN:%=$(BUILD)/%),bin) \
+	$(call into,755,$(LIBEXEC:%=$(BUILD)/%),lib/ckpt) \
+	$(call into,755,$(wildcard packaging/hooks/*),lib/ckpt/hooks) \
+	$(call into,755,$(wildcard packaging/slurm/*),lib/ckpt/slurm) \
+	$(call into,644,uapi/linux/ckpt.h,include/linux) \
+	$(call into,644,$(BUILD)/ckptd.service,lib/systemd/system) \
+	$(foreach page,$(MAN),$(call into,644,$(page),share/man/man$(patsubst .%,%,$(suffix $(page))))) \
+	$(call into,644,$(addprefix $(BUILD)/completions/,$(SBIN) $(BIN)),share/bash-completion/completions) \
+	$(call into,644,$(wildcard packaging/prometheus/*),share/ckpt/prometheus)
+
+install: programs man $(BUILD)/ckptd.service completions
+	for each in $(INSTALLED); do (IFS=,; set -- $$each; install -D -m $$1 -t $(DESTDIR)$$3 $$2) || exit 1; done
 	test -e $(DESTDIR)$(SYSCONFDIR)/ckpt/ckptd.conf || \
 		install -D -m 644 packaging/ckptd.conf $(DESTDIR)$(SYSCONFDIR)/ckpt/ckptd.conf
-	install -D -m 644 packaging/ckptd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/ckptd.service
+
+# The configuration and the key stay: without the key no checkpoint can be restored.
+uninstall:
+	for each in $(INSTALLED); do (IFS=,; set -- $$each; rm -f $(DESTDIR)$$3/$${2##*/}); done
+	find $(DESTDIR)$(PREFIX)/lib/ckpt $(DESTDIR)$(PREFIX)/share/ckpt -depth -type d -empty -delete 2>/dev/null || :
+
+# --- packages ---
+
+SOURCE_TREE := ckpt-$(VERSION)
+SOURCES := COPYING Kbuild Makefile README daemon kmod packaging selftests tools uapi
+# What a build leaves between them.
+NO_SOURCES := *.o *.ko *.mod *.mod.c .*.cmd Module.symvers modules.order __pycache__
+
+source: $(BUILD)/$(SOURCE_TREE).tar.gz
+$(BUILD)/$(SOURCE_TREE).tar.gz: FORCE
+	@mkdir -p $(@D)
+	$(Q)tar -czf $@ --owner=0 --group=0 $(NO_SOURCES:%=--exclude='%') --transform='s|^|$(SOURCE_TREE)/|' $(SOURCES)
+
+# Debian: build/deb/*.deb. What is needed to build them stands in packaging/debian/control.
+deb: $(BUILD)/$(SOURCE_TREE).tar.gz
+	rm -rf $(BUILD)/deb
+	mkdir -p $(BUILD)/deb
+	tar -C $(BUILD)/deb -xzf $<
+	cp -r packaging/debian $(BUILD)/deb/$(SOURCE_TREE)/debian
+	sed -i 's/@VERSION@/$(VERSION)/' $(BUILD)/deb/$(SOURCE_TREE)/debian/changelog
+	cd $(BUILD)/deb/$(SOURCE_TREE) && env -u MAKEFLAGS -u MAKELEVEL dpkg-buildpackage -us -uc -b $(DEB_OPTIONS)
+
+# RHEL 9, Amazon Linux 2023: build/rpm/RPMS. RPMBUILD: -bs makes only the source package, for mock or a build service.
+RPMBUILD ?= -bb
+rpm: $(BUILD)/$(SOURCE_TREE).tar.gz
+	rm -rf $(BUILD)/rpm
+	mkdir -p $(BUILD)/rpm/SOURCES $(BUILD)/rpm/SPECS
+	cp $< $(BUILD)/rpm/SOURCES
+	sed 's/@VERSION@/$(VERSION)/' packaging/rpm/ckpt.spec >$(BUILD)/rpm/SPECS/ckpt.spec
+	env -u MAKEFLAGS -u MAKELEVEL rpmbuild --define "_topdir $(abspath $(BUILD))/rpm" $(RPMBUILD) \
+		$(BUILD)/rpm/SPECS/ckpt.spec
 
 clean:
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all programs guest-tests unit-tests fuzz-tests fuzz module module-install dkms-install dkms-uninstall check \
-	check-debug check-programs soak interruptions demo install clean
+.PHONY: all programs man completions guest-tests unit-tests fuzz-tests fuzz module module-install dkms-install dkms-uninstall check \
+	check-debug check-programs soak interruptions demo install uninstall \
+	source deb rpm clean FORCE
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -59,7 +59,9 @@ int cgroup_create(const char *parent, const char *name, char *path, size_t bytes
 	if ((size_t)snprintf(path, bytes, "%s/ckpt-%s", parent, name) >= bytes)
 		return problem_set(problem, ENAMETOOLONG, "the cgroup path below %s is too long",
 				   parent);
-	if (mkdir(path, 0755) == 0 || (errno == EEXIST && rmdir(path) == 0 && mkdir(path, 0755) == 0))
+	/* Programs of the job read their limits there, whatever the umask is. */
+	if ((mkdir(path, 0755) == 0 || (errno == EEXIST && rmdir(path) == 0 && mkdir(path, 0755) == 0)) &&
+	    chmod(path, 0755) == 0)
 		return 0;
 	return problem_set(problem, errno, "cannot make the job's cgroup %s: %s%s", path,
 			   strerror(errno),

@@ -78,6 +78,7 @@ struct config {
 	char *criu;                  /* path or name: criu */
 	char *log_level;
 	unsigned int clean_interval_ms;
+	char *metrics_file;          /* NULL: none */
 	struct origins origins;
 	char *path;                  /* of the first file */
 	struct class **classes;

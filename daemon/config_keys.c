@@ -53,6 +53,14 @@ static bool check_program(const char *value)
 	return check_absolute_path(value) || (*value && !strchr(value, '/'));
 }
 
+static bool check_metrics_file(const char *value)
+{
+	size_t length = strlen(value);
+
+	return check_absolute_path(value) && length > 5 && !strcmp(value + length - 5, ".prom") &&
+	       value[length - 6] != '/';
+}
+
 static bool check_log_level(const char *value)
 {
 	return !strcmp(value, "err") || !strcmp(value, "warning") || !strcmp(value, "info") ||
@@ -249,6 +257,11 @@ static const struct key daemon_keys[] = {
 	  .meaning = "How often this node looks in the stores for checkpoints whose time has come; see "
 		     "keep_after_end and keep_abandoned.",
 	  .reason = "every node does it, and they are kept for hours or days." },
+	{ "metrics_file", DAEMON(metrics_file), .reload = RELOAD_AT_ONCE, .fallback_words = "none",
+	  TEXT(check_metrics_file, "an absolute path that ends with .prom"),
+	  .meaning = "Written every 15 s for Prometheus, in a directory that node_exporter collects from "
+		     "(--collector.textfile.directory). 'ckptd --help-metrics' tells what is in it.",
+	  .reason = "not every cluster has Prometheus." },
 	{ "log_level", DAEMON(log_level), .reload = RELOAD_AT_ONCE, .fallback = "info",
 	  TEXT(check_log_level, "err, warning, info or debug"),
 	  .meaning = "Lines below this level are not logged.",

@@ -19,12 +19,17 @@
 
 #include "cleanup.h"
 #include "log.h"
+#include "metrics.h"
 #include "notice.h"
 #include "reader.h"
 #include "retain.h"
 #include "wire.h"
 
-#define MAX_CLIENTS 512
+/* Connections, and what one user may have of them who is not root, so that there are some left for others. */
+#define MAX_CLIENTS 2048
+#define MAX_USER_CLIENTS 512
+/* Of one such user: memory for requests that are not whole yet. */
+#define MAX_USER_BYTES (64ull << 20)
 
 /* A `run` whose ckptd was restarted comes back within a second; one that is gone never does. */
 #define RECONNECT_US (20 * 1000000ull)
@@ -74,6 +79,7 @@ struct control {
 	sd_event_source *deadline_timer;
 	bool warned;            /* a rebalance recommendation was seen */
 	json_t *notice;         /* for status */
+	bool metrics_failed;    /* the last time they were written */
 	json_t *notices_problem; /* why notices cannot be seen; NULL or null: they can */
 };
 
@@ -389,24 +395,30 @@ static bool may_see(const struct client *client, const struct job *job)
 	return client->who.uid == 0 || client->who.uid == job_uid(job);
 }
 
-static void serve_status(struct client *client)
+/* For whom: NULL for nobody in particular, who sees all. */
+static json_t *make_status(const struct control *control, const struct client *client)
 {
-	struct control *control = client->control;
-	json_t *jobs = json_array(), *classes = json_array(), *answer, *config;
+	json_t *jobs = json_array(), *classes = json_array(), *config;
 	const struct config *now = control->config;
 
 	for (struct slot *slot = control->slots; slot; slot = slot->next)
-		if (may_see(client, slot->job) && !slot->gone)
+		if ((!client || may_see(client, slot->job)) && !slot->gone)
 			json_array_append_new(jobs, job_status(slot->job));
 	for (size_t i = 0; i < now->class_count; i++)
 		json_array_append_new(classes, json_string(now->classes[i]->name));
 	config = json_pack("{s:s, s:s?, s:s}", "path", now->path, "refused", control->config_problem,
 			   "waits_for_restart", control->config_kept);
-	answer = json_pack("{s:s, s:s, s:s, s:b, s:o, s:o, s:o, s:O?, s:s, s:O?}", "version", CKPT_VERSION,
-			   "node", control->setup->node, "criu", control->setup->criu.text,
-			   "criu_tracks_memory", control->setup->criu.tracks_memory, "jobs", jobs,
-			   "classes", classes, "config", config, "notice", control->notice, "notices",
-			   now->imds_endpoint, "notices_problem", control->notices_problem);
+	return json_pack("{s:s, s:s, s:s, s:b, s:o, s:o, s:o, s:O?, s:s, s:O?}", "version", CKPT_VERSION,
+			 "node", control->setup->node, "criu", control->setup->criu.text,
+			 "criu_tracks_memory", control->setup->criu.tracks_memory, "jobs", jobs,
+			 "classes", classes, "config", config, "notice", control->notice, "notices",
+			 now->imds_endpoint, "notices_problem", control->notices_problem);
+}
+
+static void serve_status(struct client *client)
+{
+	json_t *answer = make_status(client->control, client);
+
 	client_send(client, answer, NULL, 0);
 	json_decref(answer);
 }
@@ -524,8 +536,11 @@ static void serve_signal(struct client *client, const json_t *request)
 {
 	json_int_t number = json_integer_value(json_object_get(request, "number"));
 
-	if (client->slot && number > 0 && number < NSIG)
-		job_signal(client->slot->job, (int)number);
+	if (!client->slot || number <= 0 || number >= NSIG)
+		return;
+	log_set_job(job_id(client->slot->job));
+	job_signal(client->slot->job, (int)number);
+	log_set_job("");
 }
 
 static void serve_outputs(struct client *client, const json_t *request)
@@ -581,6 +596,34 @@ static void client_free(struct client *client)
 	free(client);
 }
 
+/* What all connections of its user have. */
+static void count_user(const struct client *client, unsigned int *clients, uint64_t *bytes)
+{
+	*clients = 0;
+	*bytes = 0;
+	for (struct client *other = client->control->clients; other; other = other->next) {
+		if (other->who.uid != client->who.uid)
+			continue;
+		++*clients;
+		*bytes += other->input.space;
+	}
+}
+
+static bool takes_too_much(const struct client *client)
+{
+	unsigned int clients;
+	uint64_t bytes;
+
+	if (client->who.uid == 0)
+		return false;
+	count_user(client, &clients, &bytes);
+	if (clients <= MAX_USER_CLIENTS && bytes <= MAX_USER_BYTES)
+		return false;
+	log_warn("a connection of user %u is closed: it has %u, with %.1f MiB of requests", client->who.uid, clients,
+		 (double)bytes / (1 << 20));
+	return true;
+}
+
 static int on_client(sd_event_source *source, int fd, uint32_t revents, void *arg)
 {
 	struct client *client = arg;
@@ -593,7 +636,7 @@ static int on_client(sd_event_source *source, int fd, uint32_t revents, void *ar
 	}
 	if (ret == 0 && err)
 		ret = err;
-	if (ret && ret != -EAGAIN)
+	if ((ret && ret != -EAGAIN) || takes_too_much(client))
 		client_free(client);
 	return 0;
 }
@@ -619,6 +662,10 @@ static int on_connect(sd_event_source *source, int fd, uint32_t revents, void *a
 	client->next = control->clients;
 	control->clients = client;
 	control->client_count++;
+	if (takes_too_much(client)) {
+		client_free(client);
+		return 0;
+	}
 	sd_event_add_io(control->event, &client->source, connection, EPOLLIN, on_client, client);
 	return 0;
 }
@@ -636,6 +683,40 @@ static int listen_socket(struct control *control, struct problem *problem)
 				   strerror(errno));
 	sd_event_add_io(control->event, NULL, control->listen_fd, EPOLLIN, on_connect, control);
 	return 0;
+}
+
+/* --- metrics --- */
+
+static void write_metrics(struct control *control)
+{
+	const char *path = control->config->metrics_file;
+	struct problem problem;
+	json_t *status;
+	bool failed;
+
+	if (!path)
+		return;
+	status = make_status(control, NULL);
+	failed = metrics_write(path, status, &problem) != 0;
+	if (failed && !control->metrics_failed)
+		log_warn("%s", problem.text);
+	control->metrics_failed = failed;
+	json_decref(status);
+}
+
+static int on_metrics(sd_event_source *source, uint64_t usec, void *arg)
+{
+	write_metrics(arg);
+	sd_event_source_set_time_relative(source, METRICS_INTERVAL_MS * 1000ull);
+	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	return 0;
+}
+
+/* Old figures are worse than none. */
+static void remove_metrics(const struct config *config)
+{
+	if (config->metrics_file)
+		unlink(config->metrics_file);
 }
 
 /* --- notices --- */
@@ -724,12 +805,14 @@ static void renew_jobs(struct control *control)
 
 		if (slot->gone)
 			continue;
+		log_set_job(job_id(slot->job));
 		if (class)
 			job_renew_class(slot->job, class);
 		else
 			log_warn("%s: its class %s is not configured any more: the job goes on with the "
 				 "values that it has", job_id(slot->job), job_class_name(slot->job));
 	}
+	log_set_job("");
 }
 
 static int reload(struct control *control, struct problem *problem)
@@ -751,6 +834,9 @@ static int reload(struct control *control, struct problem *problem)
 	__atomic_store_n(&control->shared.poll_ms, fresh->imds_poll_ms, __ATOMIC_RELAXED);
 	rewatch_notices(control, old);
 	renew_jobs(control);
+	if (old->metrics_file && (!fresh->metrics_file || strcmp(old->metrics_file, fresh->metrics_file)))
+		remove_metrics(old);
+	write_metrics(control);
 	if (retain_renew(control->retain, fresh))
 		log_err("no memory to look after other stores than before");
 	config_free(old);
@@ -779,6 +865,7 @@ static void adopt_jobs(struct control *control)
 		slot = slot_new(control);
 		if (!slot)
 			break;
+		log_set_job(entry->d_name);
 		ret = job_adopt(&slot->job, control->setup, control->config, entry->d_name, &problem);
 		if (ret == 0) {
 			slot_arm(slot, RECONNECT_US);
@@ -788,6 +875,7 @@ static void adopt_jobs(struct control *control)
 		if (ret != -ENOENT)
 			log_err("%s", problem.text);
 	}
+	log_set_job("");
 	if (dir)
 		closedir(dir);
 }
@@ -798,6 +886,8 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
 
 	log_info("stopping on %s; jobs run on without checkpoints until ckptd is back",
 		 strsignal((int)info->ssi_signo));
+	/* From now on the event loop feeds no watchdog, while a checkpoint comes to its end. */
+	sd_notify(0, "STOPPING=1");
 	return sd_event_exit(control->event, 0);
 }
 
@@ -854,6 +944,7 @@ int control_create(struct control **created, struct job_setup *setup, struct con
 		return ret;
 	}
 	adopt_jobs(control);
+	sd_event_add_time_relative(control->event, NULL, CLOCK_MONOTONIC, 0, 0, on_metrics, control);
 	sd_event_set_watchdog(control->event, true);
 	*created = control;
 	return 0;
@@ -884,6 +975,7 @@ void control_destroy(struct control *control)
 	close(control->setup->event_fd);
 	json_decref(control->notice);
 	json_decref(control->notices_problem);
+	remove_metrics(control->config);
 	config_free(control->config);
 	free(control->config_problem);
 	sd_event_unref(control->event);

@@ -31,7 +31,7 @@
 #include "proc.h"
 
 #ifndef CKPT_PRELOAD_PATH
-#define CKPT_PRELOAD_PATH "/usr/lib/ckpt/criu-preload.so"
+#define CKPT_PRELOAD_PATH CKPT_LIB "/criu-preload.so"
 #endif
 
 /* criu's, for a dump. */

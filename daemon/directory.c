@@ -8,20 +8,28 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Whatever the umask is: jobs' users must get through. */
+static int make_one(const char *path, struct problem *problem)
+{
+	if (mkdir(path, 0711) == 0 ? chmod(path, 0711) : errno != EEXIST)
+		return problem_set(problem, errno, "cannot make %s: %s", path, strerror(errno));
+	return 0;
+}
+
 int directory_make(const char *path, struct problem *problem)
 {
 	char part[4096];
+	int ret;
 
 	for (const char *slash = path; slash; slash = strchr(slash + 1, '/')) {
 		if (slash == path)
 			continue;
 		snprintf(part, sizeof(part), "%.*s", (int)(slash - path), path);
-		if (mkdir(part, 0711) && errno != EEXIST)
-			return problem_set(problem, errno, "cannot make %s: %s", part, strerror(errno));
+		ret = make_one(part, problem);
+		if (ret)
+			return ret;
 	}
-	if (mkdir(path, 0711) && errno != EEXIST)
-		return problem_set(problem, errno, "cannot make %s: %s", path, strerror(errno));
-	return 0;
+	return make_one(path, problem);
 }
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *position)

@@ -402,6 +402,7 @@ static void *job_main(void *arg)
 	int status = JOB_STATUS_FAILED;
 	int ret = 0;
 
+	log_set_job(job->id);
 	if (job->adopted)
 		outcome = job_adopt_until(job);
 	else

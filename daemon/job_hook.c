@@ -68,6 +68,7 @@ static void *hook_main(void *arg)
 	struct job_hook *hook = arg;
 	struct problem problem;
 
+	log_set_job(hook->call->job);
 	if (hook_run(hook->call, &problem))
 		log_warn("%s: %s: %s", hook->call->job, hook_name(hook->call->hook), problem.text);
 	__atomic_store_n(&hook->done, true, __ATOMIC_RELEASE);

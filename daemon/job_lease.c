@@ -84,6 +84,7 @@ static void *lease_main(void *arg)
 {
 	struct job *job = arg;
 
+	log_set_job(job->id);
 	do
 		lease_renew(job);
 	while (!lease_is_lost(job) && lease_wait(job));

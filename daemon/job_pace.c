@@ -134,6 +134,7 @@ static void publish(struct job *job, const struct policy_input *input, enum poli
 	stream = policy_stream_ms(input, pages);
 	job_set_status(job, "forecast_ms", forecast == POLICY_NEVER ? json_null()
 							       : json_integer(forecast));
+	job_set_status(job, "budget_ms", json_integer((json_int_t)input->window_ms - (json_int_t)input->margin_ms));
 	job_set_status(job, "safety", json_string(policy_safety_name(safety)));
 	job_set_status(job, "outstanding_kib", json_integer((json_int_t)(pages * (PAGE_BYTES / 1024))));
 	job_set_status(job, "stream_ms", stream == POLICY_NEVER ? json_null() : json_integer(stream));

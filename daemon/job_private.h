@@ -61,6 +61,7 @@ struct job {
 	json_t *facts;
 	json_t *bases;                  /* see job_set_output_bases(); under the lock */
 	uint64_t sequence;              /* of the last checkpoint in this term */
+	uint64_t epoch;                 /* number of the last one, since this ckptd has the job */
 	int64_t next_look_ms;           /* at what is outstanding; an epoch may follow */
 	int64_t next_final_ms;          /* when a final checkpoint that failed is tried again */
 	int64_t last_epoch_ms;          /* when it began */

@@ -105,6 +105,8 @@ static void epoch_done(struct job *job, const struct pass_stats *pass, int64_t b
 	publish_writes(job);
 	count_status(job, "epochs", 1);
 	count_status(job, "bytes_written", (json_int_t)pass->packed.bytes_written);
+	count_status(job, "pages_dirty_total", (json_int_t)pass->pages_dirty);
+	count_status(job, "frozen_total_ms", (json_int_t)pass->frozen_ms);
 	job_set_status(job, "last_epoch", pass_status(pass));
 	job_set_status(job, "problem", json_null());
 	if (!job->reader.tasks.mechanism->collects_while_running)
@@ -126,7 +128,7 @@ static void epoch_failed(struct job *job, const struct problem *problem)
 }
 
 /* -ECANCELED: nobody needs it any more. */
-static int run_epoch(struct job *job, enum reader_cleans cleans, struct problem *problem)
+static int stream_epoch(struct job *job, enum reader_cleans cleans, struct problem *problem)
 {
 	struct pass_stats pass;
 	int64_t begun = clock_ms();
@@ -151,6 +153,16 @@ static int run_epoch(struct job *job, enum reader_cleans cleans, struct problem 
 	pace_lose(&job->pace);
 	if (ret != -ECANCELED)
 		epoch_failed(job, problem);
+	return ret;
+}
+
+static int run_epoch(struct job *job, enum reader_cleans cleans, struct problem *problem)
+{
+	int ret;
+
+	log_set_epoch(++job->epoch);
+	ret = stream_epoch(job, cleans, problem);
+	log_set_epoch(0);
 	return ret;
 }
 
@@ -252,6 +264,7 @@ static void checkpoint_done(struct job *job, const struct checkpoint_stats *stat
 			    stats->collected_ms);
 	count_status(job, "checkpoints", 1);
 	count_status(job, "bytes_written", (json_int_t)stats->bytes_written);
+	count_status(job, "frozen_total_ms", (json_int_t)stats->frozen_ms);
 	job_set_status(job, "last_checkpoint", checkpoint_status(stats));
 	job_set_status(job, "checkpoint_problem", json_null());
 	log_info("%s: %s %s committed: %lu pages, %lu written (%.1f MiB), %u epochs before, frozen %lld ms "
@@ -280,9 +293,12 @@ static int run_checkpoint(struct job *job, bool final, struct problem *problem)
 		/* Also a number that failed is used: its manifest may be there, for all one can tell. */
 		.sequence = ++job->sequence,
 	};
+	char name[64];
 	unsigned int rounds;
 	int ret;
 
+	manifest_name(name, &job->reader.term, options.sequence);
+	log_set_checkpoint(name);
 	job_set_state(job, JOB_CHECKPOINTING);
 	stats.collected_ms = 0;
 	ret = run_rounds(job, final, &rounds, problem);
@@ -307,6 +323,7 @@ static int run_checkpoint(struct job *job, bool final, struct problem *problem)
 		job_hook_committed(job, false);
 		clean_store(job);
 	}
+	log_set_checkpoint("");
 	return ret;
 }
 

@@ -21,7 +21,7 @@
 #include "proc.h"
 
 #ifndef CKPT_INIT_PATH
-#define CKPT_INIT_PATH "/usr/lib/ckpt/ckpt-init"
+#define CKPT_INIT_PATH CKPT_LIB "/ckpt-init"
 #endif
 #ifndef SO_PEERGROUPS
 #define SO_PEERGROUPS 59

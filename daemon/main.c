@@ -20,6 +20,7 @@
 #include "job.h"
 #include "key.h"
 #include "log.h"
+#include "metrics.h"
 #include "problem.h"
 
 #define CONFIG_FILE "/etc/ckpt/ckptd.conf"
@@ -29,6 +30,7 @@ static const struct option options[] = {
 	{ "config", required_argument, NULL, 'c' },
 	{ "check-config", no_argument, NULL, 'k' },
 	{ "help-config", no_argument, NULL, 'K' },
+	{ "help-metrics", no_argument, NULL, 'M' },
 	{ "version", no_argument, NULL, 'V' },
 	{ "help", no_argument, NULL, 'h' },
 	{ 0 },
@@ -42,6 +44,7 @@ static void usage(FILE *out)
 		     "      --check-config [FILE]\n"
 		     "                      read the configuration, say what is wrong with it, and exit\n"
 		     "      --help-config   print every key of the configuration\n"
+		     "      --help-metrics  print every metric of metrics_file\n"
 		     "  -V, --version       print the version\n"
 		     "  -h, --help          print this\n");
 }
@@ -64,6 +67,7 @@ static void prepare_process(const struct config *config)
 	struct rlimit files = { 65536, 65536 };
 
 	setrlimit(RLIMIT_NOFILE, &files);
+	umask(077);
 	log_set_level_name(config->log_level);
 }
 
@@ -150,6 +154,7 @@ int main(int argc, char **argv)
 		case 'c': path = optarg; break;
 		case 'k': check = true; break;
 		case 'K': config_print_manual(); return 0;
+		case 'M': metrics_print_manual(); return 0;
 		case 'V': printf("ckptd %s\n", CKPT_VERSION); return 0;
 		case 'h': usage(stdout); return 0;
 		default: usage(stderr); return 2;

@@ -25,6 +25,8 @@ struct manifest {
 	size_t file_count;
 };
 
+/* The name of the checkpoint with this number in this term. */
+void manifest_name(char name[64], const struct term *term, uint64_t sequence);
 /*
  * Durable when it returns 0, and then the checkpoint is committed; name gets its name.
  * -ESTALE: a newer term exists and nothing was committed.

@@ -380,6 +380,11 @@ static int manifest_check(const struct term *own, const struct manifest *manifes
 	return 0;
 }
 
+void manifest_name(char name[64], const struct term *term, uint64_t sequence)
+{
+	object_name(name, &(struct object_id){ .kind = OBJECT_MANIFEST, .term = term->number, .number = sequence });
+}
+
 int manifest_commit(struct store *store, const struct term *own, const struct manifest *manifest,
 		    char name[64], struct problem *problem)
 {

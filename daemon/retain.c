@@ -135,6 +135,7 @@ static void look_through(struct retain_pass *pass, const char *directory)
 		if (fstatat(dirfd(dir), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) ||
 		    !S_ISDIR(status.st_mode) || !owner_expected(pass, directory, entry->d_name, &status))
 			continue;
+		log_set_job(entry->d_name);
 		ret = look_at(pass, directory, entry->d_name, &status, &problem);
 		pass->removed += ret == 0;
 		pass->kept += ret != 0;
@@ -145,6 +146,7 @@ static void look_through(struct retain_pass *pass, const char *directory)
 			log_warn("cannot tell whether %s/%s is to be kept: %s", directory, entry->d_name,
 				 problem.text);
 	}
+	log_set_job("");
 	if (dir)
 		closedir(dir);
 }

@@ -11,6 +11,9 @@
 
 #include "cleanup.h"
 
+/* Room for requests, to begin with. */
+#define SPACE 131072
+
 static int send_all(int socket, const uint8_t *bytes, size_t length, int flags)
 {
 	while (length) {
@@ -94,7 +97,7 @@ int wire_receive(int socket, struct wire_input *input, int flags)
 	ssize_t n;
 
 	if (input->space - input->used < 65536) {
-		size_t space = input->space ? input->space * 2 : 131072;
+		size_t space = input->space ? input->space * 2 : SPACE;
 
 		if (space > 2 * (size_t)WIRE_MAX_BYTES)
 			return -EMSGSIZE;
@@ -137,6 +140,12 @@ json_t *wire_next(struct wire_input *input, int *err)
 	message = json_loadb((char *)input->bytes + sizeof(length), length, 0, &error);
 	input->used -= sizeof(length) + length;
 	memmove(input->bytes, input->bytes + sizeof(length) + length, input->used);
+	/* What comes after a `run`, for days, is small. */
+	if (!input->used && input->space > SPACE) {
+		free(input->bytes);
+		input->bytes = NULL;
+		input->space = 0;
+	}
 	if (!json_is_object(message)) {
 		json_decref(message);
 		*err = -EPROTO;

@@ -288,10 +288,12 @@ static const char usage[] =
 	"Usage: ckptbench dump [--repeat N] [--directory DIR] [--json] JOB\n"
 	"       ckptbench dump --mib N[,N]... [--class CLASS] [--written PERCENT[,PERCENT]...] [--thp]\n"
 	"                      [--repeat N] [--directory DIR] [--json]\n"
+	"       ckptbench dump --hold MIB [--thp]\n"
 	"\n"
 	"The first awaits an epoch of a running job (its full name, as in 'ckptctl status'), takes a checkpoint and\n"
 	"a full dump of it with 'criu dump', in turn, and compares what they wrote and how long they took.\n"
 	"The second does so with jobs that it starts and ends, and with incremental dumps by criu as well.\n"
+	"The third is what these jobs run: it fills its memory, and writes when it gets a signal.\n"
 	"\n"
 	"  --repeat N        times that each is taken (5)\n"
 	"  --directory DIR   for criu's images, on the file system to compare with, best that of the store\n"
@@ -301,6 +303,7 @@ static const char usage[] =
 	"  --written P[,P]   percent of the pages, at random, that the job writes before each (0,1)\n"
 	"  --class CLASS     of the jobs (default). Best with an epoch_interval of hours: epochs are in the way.\n"
 	"                    criu takes soft-dirty bits that ckptd needs, so these jobs cannot be gone on with\n"
+	"  --hold MIB        that memory\n"
 	"  --json            all as JSON\n"
 	"\n"
 	"A checkpoint of ckptd streams first, while the job runs; criu, when it stands still. criu's incremental is\n"
@@ -321,7 +324,7 @@ int bench_dump(int argc, char **argv)
 		{ "written", required_argument, NULL, 'w' },
 		{ "class", required_argument, NULL, 'c' },
 		{ "thp", no_argument, NULL, 't' },
-		{ "hold", required_argument, NULL, 'H' }, /* the job's own */
+		{ "hold", required_argument, NULL, 'H' },
 		{ "json", no_argument, NULL, 'J' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },

@@ -12,6 +12,7 @@ static const struct {
 } commands[] = {
 	{ "run", command_run, "start a program, or go on with it from its last checkpoint" },
 	{ "status", command_status, "show the jobs on this node" },
+	{ "logs", command_logs, "show what was logged about a job" },
 	{ "checkpoint", command_checkpoint, "take a checkpoint of a job now" },
 	{ "drain", command_drain, "save and end all jobs, as before an interruption" },
 	{ "list", command_list, "list the jobs that have something in the stores" },

@@ -10,6 +10,7 @@
 int command_run(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_checkpoint(int argc, char **argv);
+int command_logs(int argc, char **argv);
 int command_drain(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_key(int argc, char **argv);

@@ -78,7 +78,8 @@ static void usage(FILE *out)
 		"Exit status: that of COMMAND (128+N if signal N ended it);\n"
 		"  75   this node is taken away, the job is saved: run the same line again, elsewhere\n"
 		"  125  ckpt could not start, restore or keep the job; the message says why\n"
-		"  126  COMMAND cannot be executed    127  COMMAND is not found\n");
+		"  126  COMMAND cannot be executed\n"
+		"  127  COMMAND is not found\n");
 }
 
 /* --- the request --- */

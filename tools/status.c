@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "commands.h"
 #include "job.h"
@@ -108,15 +109,59 @@ int parse_json(int argc, char **argv, bool *json, const char *usage)
 	return optind;
 }
 
+static int show_status(bool json)
+{
+	return ask_and_show(json_pack("{s:s}", "op", "status"), json, print_status);
+}
+
+/* Also while ckptd is restarted. */
+__attribute__((noreturn)) static void watch_status(unsigned int seconds, bool json)
+{
+	bool screen = isatty(STDOUT_FILENO);
+
+	for (;; sleep(seconds)) {
+		if (screen)
+			fputs("\033[H\033[2J", stdout);
+		show_status(json);
+		if (!screen)
+			putchar('\n');
+		fflush(stdout);
+	}
+}
+
 int command_status(int argc, char **argv)
 {
-	static const char usage[] = "Usage: ckptctl status [--json]\n"
-				    "Shows the jobs on this node: all for root, else one's own.\n";
-	bool json = false;
+	static const struct option options[] = {
+		{ "watch", optional_argument, NULL, 'w' },
+		{ "json", no_argument, NULL, 'J' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
+	static const char usage[] = "Usage: ckptctl status [--watch[=SECONDS]] [--json]\n"
+				    "Shows the jobs on this node: all for root, else one's own. With --watch again every "
+				    "2 seconds,\nor as said, until it is interrupted.\n";
+	unsigned int seconds = 0;
+	bool json = false, good = true;
+	int option;
 
-	if (parse_json(argc, argv, &json, usage) != argc)
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		if (option == 'J') {
+			json = true;
+		} else if (option == 'w') {
+			seconds = optarg ? (unsigned int)atoi(optarg) : 2;
+			good = seconds >= 1 && seconds <= 86400;
+		} else {
+			fputs(usage, option == 'h' ? stdout : stderr);
+			return option == 'h' ? 0 : STATUS_USAGE;
+		}
+	}
+	if (!good || optind != argc) {
+		fputs(usage, stderr);
 		return STATUS_USAGE;
-	return ask_and_show(json_pack("{s:s}", "op", "status"), json, print_status);
+	}
+	if (seconds)
+		watch_status(seconds, json);
+	return show_status(json);
 }
 
 int command_checkpoint(int argc, char **argv)

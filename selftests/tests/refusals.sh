@@ -381,6 +381,63 @@ case_two_nodes() {
 	kill "$(cat /tmp/b.pid)"
 }
 
+# --- a user who takes too much ---
+
+# One takes connections, another one begins requests that never become whole; others are served while they hold what they
+# got.
+case_hog() {
+	configure
+	ckptd_start
+	start
+	epoch
+	cat >/tmp/hog <<'PYTHON'
+import os, socket, struct, sys
+def connect():
+	s = socket.socket(socket.AF_UNIX)
+	s.connect("/run/ckpt/control")
+	return s
+def is_closed(s):
+	s.settimeout(60)
+	try:
+		return s.recv(1) == b""
+	except ConnectionResetError:
+		return True
+os.setuid(int(sys.argv[1]))
+mine = [connect()]
+if sys.argv[2] == "connections":
+	mine += [connect() for i in range(599)]
+	assert is_closed(mine[-1])
+else:
+	request = struct.pack("<I", 8 << 20) + bytes((8 << 20) - 1)
+	try:
+		while len(mine) < 40:
+			mine[-1].sendall(request)
+			mine.append(connect())
+	except (BrokenPipeError, ConnectionResetError):
+		pass
+	assert 4 <= len(mine) < 40, len(mine)
+print("held", flush=True)
+sys.stdin.read()
+PYTHON
+	mkfifo /tmp/hog.go
+	python3 /tmp/hog 1001 connections </tmp/hog.go >/tmp/hog.connections &
+	connections=$!
+	python3 /tmp/hog 1002 bytes </tmp/hog.go >/tmp/hog.bytes &
+	bytes=$!
+	exec 8>/tmp/hog.go
+	await "all connections that one gets" 60 grep -q held /tmp/hog.connections
+	await "all memory that one gets" 60 grep -q held /tmp/hog.bytes
+	grep 'a connection of user 1001 is closed: it has 513' $log | head -n 1
+	grep 'a connection of user 1002 is closed: it has .*, with [6-9][0-9][.0-9]* MiB' $log
+	as_scientist ckptctl status | grep 1000-j
+	progress 3
+	exec 8>&-
+	await_status 60 $connections
+	await_status 60 $bytes
+	rm /tmp/hog.go
+	end
+}
+
 # --- notices ---
 
 case_imds() {
@@ -401,7 +458,7 @@ case_imds() {
 	kill "$imds"
 }
 
-for name in ${*:-config criu run store store_fails damage class_gone run_killed two_nodes imds}; do
+for name in ${*:-config criu run store store_fails damage class_gone run_killed two_nodes hog imds}; do
 	try "$name" "case_$name"
 done
 finish
