@@ -24,7 +24,7 @@ ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCKPT_VERSION='"$(VERSION)"' $(WARN) $(CF
 	-Iuapi -Idaemon -Itools -Iselftests $(PKG_CFLAGS) -pthread -MMD -MP
 
 # Everything of the daemon but its main() and the job's init is one library, that tools and tests use.
-LIB_SRC := $(filter-out daemon/main.c daemon/init.c daemon/criu_preload.c,$(wildcard daemon/*.c))
+LIB_SRC := $(filter-out daemon/main.c daemon/init.c daemon/pages.c daemon/gate.c daemon/criu_preload.c,$(wildcard daemon/*.c))
 LIB := $(BUILD)/libckpt.a
 UNIT_TESTS := $(patsubst selftests/unit/%.c,$(BUILD)/unit/%,$(wildcard selftests/unit/*.c))
 # What tests share is a library as well. A guest test of several files is a directory.
@@ -34,7 +34,7 @@ GUEST_TEST_DIRS := $(patsubst selftests/guest/%/,%,$(wildcard selftests/guest/*/
 GUEST_TESTS := $(patsubst selftests/guest/%.c,$(BUILD)/guest/%,$(wildcard selftests/guest/*.c)) \
 	$(addprefix $(BUILD)/guest/,$(GUEST_TEST_DIRS))
 FUZZ_TESTS := $(patsubst selftests/fuzz/%.c,$(BUILD)/fuzz/%,$(filter-out %/driver.c,$(wildcard selftests/fuzz/*.c)))
-PROGRAMS := $(BUILD)/ckptd $(BUILD)/ckpt-init $(BUILD)/criu-preload.so $(BUILD)/ckptctl $(BUILD)/ckptbench
+PROGRAMS := $(BUILD)/ckptd $(BUILD)/ckpt-init $(BUILD)/ckpt-pages $(BUILD)/ckpt-gate $(BUILD)/criu-preload.so $(BUILD)/ckptctl $(BUILD)/ckptbench
 
 all: programs
 programs: $(PROGRAMS)
@@ -66,6 +66,15 @@ $(BUILD)/criu-preload.so: daemon/criu_preload.c
 
 # PID 1 of each job: small, and linked with nothing of the daemon.
 $(BUILD)/ckpt-init: $(BUILD)/obj/daemon/init.o
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS) -o $@ $^
+
+# What gives lazily restored jobs their memory, and what criu asks whether they may run.
+$(BUILD)/ckpt-pages: $(BUILD)/obj/daemon/pages.o $(LIB)
+	$(call say,LD,$@)
+	$(link)
+
+$(BUILD)/ckpt-gate: $(BUILD)/obj/daemon/gate.o
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CFLAGS) -o $@ $^
 
@@ -172,12 +181,20 @@ CHECK_PROGRAMS ?= $(notdir $(wildcard selftests/tests/programs/*))
 check-programs:
 	$(Q)KERNEL=$(PROGRAMS_KERNEL) selftests/tests/programs.sh $(CHECK_PROGRAMS)
 
+# How long it takes until a restored job runs, by its size.
+RESTORE_MIB ?= 256 1024 4096
+restore-times:
+	$(Q)selftests/vm/run $(SOAK_KERNEL) --mem 6400 --disk 12000 --timeout 7200 \
+		-- /usr/lib/ckpt/tests/restore_times.sh $(RESTORE_MIB)
+
 demo:
 	$(Q)selftests/demo/run
 
 install: programs
 	install -D -m 755 $(BUILD)/ckptd $(DESTDIR)$(PREFIX)/sbin/ckptd
 	install -D -m 755 $(BUILD)/ckpt-init $(DESTDIR)$(PREFIX)/lib/ckpt/ckpt-init
+	install -D -m 755 $(BUILD)/ckpt-pages $(DESTDIR)$(PREFIX)/lib/ckpt/ckpt-pages
+	install -D -m 755 $(BUILD)/ckpt-gate $(DESTDIR)$(PREFIX)/lib/ckpt/ckpt-gate
 	install -D -m 755 $(BUILD)/criu-preload.so $(DESTDIR)$(PREFIX)/lib/ckpt/criu-preload.so
 	install -D -m 755 packaging/hooks/slurm-drain $(DESTDIR)$(PREFIX)/lib/ckpt/hooks/slurm-drain
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/lib/ckpt/slurm packaging/slurm/*
@@ -192,6 +209,6 @@ clean:
 	$(Q)rm -rf $(BUILD)
 
 .PHONY: all programs guest-tests unit-tests fuzz-tests fuzz module module-install dkms-install dkms-uninstall check \
-	check-debug check-programs soak interruptions demo install clean
+	check-debug check-programs soak interruptions restore-times demo install clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

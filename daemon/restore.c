@@ -12,12 +12,14 @@
 #include "directory.h"
 #include "faults.h"
 #include "image.h"
+#include "vma_image.h"
 
 /* One unpacking: the position over all spaces. */
 struct unpack {
 	struct store *store;
 	struct manifest *manifest;
 	const char *images;
+	struct lazy_plan *plan;         /* NULL: all pages now */
 	struct image_writer writer;
 	uint32_t pages_id;
 	uint64_t done;
@@ -35,22 +37,42 @@ static int take_page(void *arg, uint64_t address, const void *page)
 
 	if (++unpack->done % PROGRESS_PAGES == 0 && unpack->progress)
 		unpack->progress(unpack->arg, unpack->done, unpack->all);
-	return image_page(&unpack->writer, address, page);
+	return page ? image_page(&unpack->writer, address, page) :
+		      image_lazy_page(&unpack->writer, address);
+}
+
+/* CRIU's own files are there already. */
+static int plan_space(struct unpack *unpack, const struct space *space, const struct regions **later)
+{
+	static const struct regions none;
+	struct lazy_areas *areas;
+
+	*later = &none;
+	if (!unpack->plan || space_kind(space) != SPACE_TASK)
+		return 0;
+	areas = lazy_plan_add(unpack->plan, space_id(space));
+	if (!areas)
+		return problem_set(unpack->problem, ENOMEM, "no memory to plan the restore");
+	*later = &areas->regions;
+	return vma_image_lazy(unpack->images, space_id(space), &areas->regions, unpack->problem);
 }
 
 static int unpack_space(struct space *space, void *arg)
 {
 	struct unpack *unpack = arg;
+	const struct regions *later;
 	int closed, ret;
 
 	if (space_kind(space) == SPACE_FILE)
 		return 0;
-	ret = image_open(&unpack->writer, unpack->images, space_kind(space), space_id(space),
-			 ++unpack->pages_id, unpack->problem);
+	ret = plan_space(unpack, space, &later);
+	if (ret == 0)
+		ret = image_open(&unpack->writer, unpack->images, space_kind(space), space_id(space),
+				 ++unpack->pages_id, unpack->problem);
 	if (ret)
 		return ret;
-	ret = manifest_read_space(unpack->store, unpack->manifest, space, take_page, unpack,
-				  unpack->problem);
+	ret = manifest_read_space_without(unpack->store, unpack->manifest, space, later, take_page, unpack,
+					  unpack->problem);
 	closed = image_close(&unpack->writer);
 	if (ret == 0 && closed)
 		return problem_set(unpack->problem, -closed, "cannot write CRIU's images into %s: %s",
@@ -118,19 +140,18 @@ int restore_read(const struct manifest *manifest, struct restore_facts *facts,
 }
 
 int restore_unpack(struct store *store, struct manifest *manifest, const char *images,
-		   restore_progress progress, void *arg, struct problem *problem)
+		   struct lazy_plan *plan, restore_progress progress, void *arg,
+		   struct problem *problem)
 {
-	struct unpack unpack = { .store = store, .manifest = manifest, .images = images,
+	struct unpack unpack = { .store = store, .manifest = manifest, .images = images, .plan = plan,
 				 .progress = progress, .arg = arg, .problem = problem };
 	int ret = directory_make_empty(images, problem);
 
 	pagemap_for_each(manifest->map, count_memory, &unpack.all);
-	if (ret == 0)
-		ret = pagemap_for_each(manifest->map, unpack_space, &unpack);
 	for (size_t i = 0; i < manifest->file_count && ret == 0; i++)
 		if (strcmp(packed_file_name(manifest->files[i]), CATALOG_NAME))
 			ret = unpack_file(&unpack, packed_file_name(manifest->files[i]));
-	return ret;
+	return ret ? ret : pagemap_for_each(manifest->map, unpack_space, &unpack);
 }
 
 int restore_run(const struct criu_job *criu, const struct restore_facts *facts, int timeout_ms,
