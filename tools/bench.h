@@ -11,6 +11,7 @@ int bench_track(int argc, char **argv);
 int bench_dump(int argc, char **argv);
 int bench_stream(int argc, char **argv);
 int bench_policy(int argc, char **argv);
+int bench_restore(int argc, char **argv);
 
 /* One figure, measured several times. */
 struct samples {
