@@ -31,9 +31,9 @@ restored() { # [VARIABLE=VALUE]… -- COMMAND…
 
 all_here() { await "the rest of its memory" 120 grep -q "all of its memory is here" err; }
 
-check_workload() {
+check_workload() { # MIB
 	check_output out
-	check_digest out "$mode" --arena-mib 16
+	check_digest out "$mode" --arena-mib "$1"
 }
 
 case_kind() {
@@ -44,7 +44,7 @@ case_kind() {
 	await "an epoch after the restore" 60 field_is_least epochs 2
 	touch stop
 	run_ends 0
-	check_workload
+	check_workload 16
 	check_no_trace
 }
 
@@ -98,9 +98,10 @@ case_threads() {
 # --- ckptd meanwhile ---
 
 # What is asked for before all memory is here is done then.
+restores_are() { [ "$(grep -c "come while it runs" err)" = "$1" ]; } # COUNT
+
 case_asked_meanwhile() {
 	saved "$workload" memory --stop stop --arena-mib 48
-	mode=memory
 	restored -- "$workload" memory --stop stop --arena-mib 48
 	ckptctl checkpoint "$(ckptctl status --json | sed -n 's/^ *"job": "\(.*\)",*$/\1/p')"
 	grep "all of its memory is here" err
@@ -108,17 +109,17 @@ case_asked_meanwhile() {
 	run_ends 75
 	ckptd_restart
 	run_start -- "$workload" memory --stop stop --arena-mib 48
-	await "the restore" 90 grep -q "come while it runs" err
+	await "the second restore" 90 restores_are 2
 	# A notice at once.
 	ckptctl drain
 	run_ends 75
 	ckptd_restart
 	run_start -- "$workload" memory --stop stop --arena-mib 48
-	await "the restore" 90 sh -c '[ $(grep -c "come while it runs" err) = 3 ]'
+	await "the third restore" 90 restores_are 3
 	touch stop
 	run_ends 0
-	check_output out
-	check_digest out memory --arena-mib 48
+	mode=memory
+	check_workload 48
 	check_no_trace
 }
 

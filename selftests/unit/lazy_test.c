@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "core_image.h"
 #include "lazy_memory.h"
 #include "lazy_order.h"
 #include "vma_image.h"
@@ -207,7 +208,7 @@ static void put_vma(struct bytes *mm, uint64_t start, uint64_t end, uint64_t fla
 	mm->length += vma.length;
 }
 
-static int read_image(const struct bytes *mm, size_t cut, struct regions *regions)
+static int read_image(const struct bytes *mm, size_t cut, const struct regions *pointed, struct regions *regions)
 {
 	const uint32_t header[] = { 0x54564319, 0x57492820, (uint32_t)mm->length };
 	char directory[] = "/tmp/ckpt-lazy-XXXXXX", path[64];
@@ -220,7 +221,7 @@ static int read_image(const struct bytes *mm, size_t cut, struct regions *region
 	fwrite(header, sizeof(header), 1, file);
 	fwrite(mm->data, mm->length - cut, 1, file);
 	fclose(file);
-	ret = vma_image_lazy(directory, 300, regions, NULL);
+	ret = vma_image_lazy(directory, 300, pointed, regions, NULL);
 	unlink(path);
 	rmdir(directory);
 	return ret;
@@ -228,6 +229,7 @@ static int read_image(const struct bytes *mm, size_t cut, struct regions *region
 
 static void only_private_anonymous_memory_may_be_lazy(void **state)
 {
+	const struct regions none = { 0 };
 	const uint64_t anon = MAP_PRIVATE | MAP_ANONYMOUS, regular = 1 | 1 << 9;
 	struct regions regions = { 0 };
 	struct bytes mm = { .length = 0 };
@@ -243,14 +245,109 @@ static void only_private_anonymous_memory_may_be_lazy(void **state)
 	put_vma(&mm, P(10), P(11), anon, regular | 1 << 3, 0);
 	put_vma(&mm, P(11), P(12), anon, regular, 1ull << MADV_WIPEONFORK);
 	put_vma(&mm, P(12), P(13), anon, regular | 1 << 15, 0);
-	assert_int_equal(read_image(&mm, 0, &regions), 0);
+	assert_int_equal(read_image(&mm, 0, &none, &regions), 0);
 	assert_int_equal(regions.count, 2);
 	assert_int_equal(regions.list[0].start, P(1));
 	assert_int_equal(regions.list[1].end, P(5));
 	regions_free(&regions);
 	/* Of what is cut nothing is believed. */
 	for (size_t cut = 1; cut < 20; cut++)
-		assert_true(read_image(&mm, cut, &regions) < 0);
+		assert_true(read_image(&mm, cut, &none, &regions) < 0);
+	regions_free(&regions);
+}
+
+static void put_number(struct bytes *bytes, unsigned int field, uint64_t value)
+{
+	put(bytes, field << 3);
+	put(bytes, value);
+}
+
+static void assert_region(const struct regions *regions, size_t i, uint64_t start, uint64_t end)
+{
+	assert_true(i < regions->count);
+	assert_int_equal(regions->list[i].start, start);
+	assert_int_equal(regions->list[i].end, end);
+}
+
+static void what_the_kernel_does_not_wait_for_is_not_lazy(void **state)
+{
+	struct region in[] = { { P(1), P(3), 0 }, { P(5), P(6), 0 }, { P(18), P(19), 0 } };
+	const struct regions pointed = { .list = in, .count = 3 };
+	struct regions regions = { 0 };
+	struct bytes mm = { .length = 0 };
+
+	put_number(&mm, 8, P(10) + 1);
+	put_number(&mm, 9, P(11) + 1);
+	put_number(&mm, 10, P(11) + 1);
+	put_number(&mm, 11, P(12));
+	put_vma(&mm, P(2), P(20), MAP_PRIVATE | MAP_ANONYMOUS, 1 | 1 << 9, 0);
+	put_vma(&mm, P(20), P(21), MAP_PRIVATE | MAP_ANONYMOUS, 1 | 1 << 9, 0);
+	assert_int_equal(read_image(&mm, 0, &pointed, &regions), 0);
+	assert_int_equal(regions.count, 5);
+	assert_region(&regions, 0, P(3), P(5));
+	assert_region(&regions, 1, P(6), P(10));
+	assert_region(&regions, 2, P(12), P(18));
+	assert_region(&regions, 3, P(19), P(20));
+	assert_region(&regions, 4, P(20), P(21));
+	regions_free(&regions);
+}
+
+static void put_inner(struct bytes *bytes, unsigned int field, const struct bytes *inner)
+{
+	put(bytes, field << 3 | 2);
+	put(bytes, inner->length);
+	memcpy(bytes->data + bytes->length, inner->data, inner->length);
+	bytes->length += inner->length;
+}
+
+/* As CRIU writes it: core_image.h. */
+static void put_core(struct bytes *core, uint64_t clear_tid, uint64_t robust_list, uint64_t address)
+{
+	struct bytes info = { .length = 0 }, registers = { .length = 0 }, thread = { .length = 0 };
+
+	put_number(&registers, 1, 42);
+	put_number(&registers, 15, address);
+	put_number(&registers, 19, 1ULL << 60);
+	put_number(&info, 1, clear_tid);
+	put_inner(&info, 2, &registers);
+	put_number(&thread, 1, robust_list);
+	put_number(&thread, 2, P(90));
+	put_number(core, 1, 1);
+	put_inner(core, 2, &info);
+	put_inner(core, 4, &thread);
+}
+
+static int read_core(const struct bytes *core, size_t cut, struct regions *regions)
+{
+	const uint32_t header[] = { 0x54564319, 0x55053847, (uint32_t)(core->length - cut) };
+	char directory[] = "/tmp/ckpt-lazy-XXXXXX", path[64];
+	FILE *file;
+	int ret;
+
+	assert_non_null(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/core-301.img", directory);
+	file = fopen(path, "w");
+	fwrite(header, sizeof(header), 1, file);
+	fwrite(core->data, core->length - cut, 1, file);
+	fclose(file);
+	ret = core_images_pointed(directory, regions, NULL);
+	unlink(path);
+	rmdir(directory);
+	return ret;
+}
+
+static void threads_point_to_pages(void **state)
+{
+	struct regions regions = { 0 };
+	struct bytes core = { .length = 0 };
+
+	put_core(&core, P(7) + 8, P(9) + 16, P(8) + 4095);
+	assert_int_equal(read_core(&core, 0, &regions), 0);
+	assert_int_equal(regions.count, 1);
+	assert_region(&regions, 0, P(7), P(10));
+	/* Of what is cut nothing is believed. */
+	for (size_t cut = 1; cut < 10; cut++)
+		assert_true(read_core(&core, cut, &regions) < 0);
 	regions_free(&regions);
 }
 
@@ -262,6 +359,8 @@ int main(void)
 		cmocka_unit_test(order_matters_where_it_does),
 		cmocka_unit_test(a_group_too_large_is_not_clear),
 		cmocka_unit_test(only_private_anonymous_memory_may_be_lazy),
+		cmocka_unit_test(what_the_kernel_does_not_wait_for_is_not_lazy),
+		cmocka_unit_test(threads_point_to_pages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
