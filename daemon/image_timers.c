@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -29,8 +28,12 @@ enum {
 	CORE_TASK = 3,
 	TASK_TIMERS = 7,
 	TIMERS_ITIMERS = 3,             /* fields 1 to 3 */
+	ITIMER_INTERVAL_SECONDS = 1,
 	ITIMER_FIELDS = 4,              /* interval's seconds and microseconds, then what is left */
 };
+
+/* As good as never again. */
+#define ONCE_SECONDS (10ull * 365 * 86400)
 
 /* ---- protobuf ---- */
 
@@ -196,81 +199,163 @@ static int fires_once(struct message itimer)
 	return ret ? ret : !values[1] && !values[2] && (values[3] || values[4]);
 }
 
-int image_timers_fire_once(const uint8_t *bytes, size_t length)
+static void put_varint(FILE *out, uint64_t value)
 {
-	struct message image = { bytes, bytes + length }, record, task, timers;
-	struct field field;
-	int ret, once = 0;
+	for (; value > 0x7f; value >>= 7)
+		fputc((int)(value & 0x7f) | 0x80, out);
+	fputc((int)value, out);
+}
 
+/* 1: mended. */
+static int copy_itimer(struct message itimer, FILE *out)
+{
+	struct field field;
+	int ret, once = fires_once(itimer);
+
+	for (const uint8_t *begin = itimer.at; (ret = get_field(&itimer, &field)) > 0; begin = itimer.at) {
+		if (once > 0 && field.number == ITIMER_INTERVAL_SECONDS) {
+			put_varint(out, ITIMER_INTERVAL_SECONDS << 3);
+			put_varint(out, ONCE_SECONDS);
+		} else {
+			fwrite(begin, 1, (size_t)(itimer.at - begin), out);
+		}
+	}
+	return ret ? ret : once;
+}
+
+static int copy_message(struct message message, unsigned int depth, FILE *out);
+
+static int copy_inner(const struct field *field, unsigned int depth, FILE *out)
+{
+	cleanup_free char *bytes = NULL;
+	size_t length = 0;
+	FILE *inner = open_memstream(&bytes, &length);
+	int ret;
+
+	if (!inner)
+		return -ENOMEM;
+	ret = copy_message(field->inner, depth, inner);
+	if (fclose(inner))
+		return -ENOMEM;
+	put_varint(out, field->number << 3 | 2);
+	put_varint(out, length);
+	fwrite(bytes, 1, length, out);
+	return ret;
+}
+
+/* How many timers were mended on the way. */
+static int copy_message(struct message message, unsigned int depth, FILE *out)
+{
+	/* The first and the last number of the fields that lead to timers. */
+	static const unsigned int way[][2] = {
+		{ CORE_TASK, CORE_TASK }, { TASK_TIMERS, TASK_TIMERS }, { 1, TIMERS_ITIMERS },
+	};
+	struct field field;
+	int ret, mended = 0;
+
+	if (depth == sizeof(way) / sizeof(*way))
+		return copy_itimer(message, out);
+	for (const uint8_t *begin = message.at; (ret = get_field(&message, &field)) > 0; begin = message.at) {
+		if (field.number < way[depth][0] || field.number > way[depth][1] || !field.inner.at) {
+			fwrite(begin, 1, (size_t)(message.at - begin), out);
+			continue;
+		}
+		ret = copy_inner(&field, depth + 1, out);
+		if (ret < 0)
+			return ret;
+		mended += ret;
+	}
+	return ret ? ret : mended;
+}
+
+int image_timers_mend_core(const uint8_t *bytes, size_t length, char **mended, size_t *mended_length)
+{
+	struct message image = { bytes, bytes + length }, record;
+	uint32_t size = 0;
+	FILE *out;
+	int ret;
+
+	*mended = NULL;
 	if (!begins(&image, MAGIC_CORE) || get_record(&image, &record) != 1)
 		return -EBADMSG;
-	ret = get_inner(record, CORE_TASK, &task);
-	if (ret == 0)
-		ret = get_inner(task, TASK_TIMERS, &timers);
-	while (ret == 0 && !once && (ret = get_field(&timers, &field)) > 0) {
-		ret = field.number <= TIMERS_ITIMERS ? fires_once(field.inner) : 0;
-		once = ret > 0;
-		ret = ret > 0 ? 0 : ret;
-	}
-	return ret < 0 ? ret : once;
+	out = open_memstream(mended, mended_length);
+	if (!out)
+		return -ENOMEM;
+	fwrite(bytes, 1, 2 * sizeof(uint32_t), out);
+	fwrite(&size, sizeof(size), 1, out);
+	ret = copy_message(record, 0, out);
+	if (fclose(out))
+		return -ENOMEM;
+	size = htole32((uint32_t)(*mended_length - 3 * sizeof(uint32_t)));
+	memcpy(*mended + 2 * sizeof(uint32_t), &size, sizeof(size));
+	return ret;
 }
 
 /* ---- the directory ---- */
 
-/* Calls look with the whole file, which it may change in place. */
-static int with_image(int directory, const char *name, int (*look)(uint8_t *bytes, size_t length))
+static int read_image(int fd, uint8_t **bytes, size_t *length)
 {
-	cleanup_close int fd = openat(directory, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	struct stat st;
-	void *bytes;
-	int ret;
 
-	if (fd < 0 || fstat(fd, &st))
+	if (fstat(fd, &st))
 		return -errno;
-	if (!st.st_size)
+	*length = (size_t)st.st_size;
+	*bytes = malloc(*length + 1);
+	if (!*bytes)
+		return -ENOMEM;
+	return pread(fd, *bytes, *length, 0) == (ssize_t)*length ? 0 : -EIO;
+}
+
+static int write_image(int fd, const void *bytes, size_t length)
+{
+	return pwrite(fd, bytes, length, 0) != (ssize_t)length || ftruncate(fd, (off_t)length) ? -EIO : 0;
+}
+
+static int mend_files(int fd)
+{
+	cleanup_free uint8_t *bytes = NULL;
+	size_t length;
+	int ret = read_image(fd, &bytes, &length);
+
+	if (ret == 0)
+		ret = image_timers_mend_files(bytes, length);
+	return ret > 0 ? write_image(fd, bytes, length) : ret;
+}
+
+static int mend_core(int fd)
+{
+	cleanup_free uint8_t *bytes = NULL;
+	cleanup_free char *mended = NULL;
+	size_t length, mended_length;
+	int ret = read_image(fd, &bytes, &length);
+
+	if (ret == 0)
+		ret = image_timers_mend_core(bytes, length, &mended, &mended_length);
+	return ret > 0 ? write_image(fd, mended, mended_length) : ret;
+}
+
+static int mend(DIR *dir, const char *name, bool loses_once)
+{
+	cleanup_close int fd = -1;
+	bool files = !strcmp(name, "files.img");
+
+	if (!files && (strncmp(name, "core-", 5) || !loses_once))
 		return 0;
-	bytes = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (bytes == MAP_FAILED)
-		return -errno;
-	ret = look(bytes, (size_t)st.st_size);
-	munmap(bytes, (size_t)st.st_size);
-	return ret;
-}
-
-static int look_once(uint8_t *bytes, size_t length)
-{
-	return image_timers_fire_once(bytes, length);
-}
-
-static int check_cores(DIR *dir, const struct criu_version *version, struct problem *problem)
-{
-	struct dirent *entry;
-	int ret = 0, pid;
-
-	while (ret == 0 && (entry = readdir(dir))) {
-		if (sscanf(entry->d_name, "core-%d.img", &pid) != 1)
-			continue;
-		ret = with_image(dirfd(dir), entry->d_name, look_once);
-		if (ret > 0)
-			return problem_set(problem, ENOTSUP, "process %d of the job has a timer that fires once "
-					   "(alarm, setitimer), which CRIU %s would lose: install CRIU 4.1 or "
-					   "later", pid, version->text);
-	}
-	return ret;
+	fd = openat(dirfd(dir), name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? -errno : files ? mend_files(fd) : mend_core(fd);
 }
 
 int image_timers_mend(const char *directory, const struct criu_version *version, struct problem *problem)
 {
+	bool loses_once = version->major < 4 || (version->major == 4 && version->minor < 1);
 	DIR *dir = opendir(directory);
-	int ret = dir ? with_image(dirfd(dir), "files.img", image_timers_mend_files) : -errno;
+	struct dirent *entry;
+	int ret = dir ? 0 : -errno;
 
-	if (ret >= 0)
-		ret = version->major > 4 || (version->major == 4 && version->minor >= 1) ? 0 :
-		      check_cores(dir, version, problem);
-	if (ret < 0 && ret != -ENOTSUP)
-		problem_set(problem, -ret, "cannot look for timers in CRIU's images in %s: %s", directory,
-			    strerror(-ret));
+	while (ret == 0 && (entry = readdir(dir)))
+		ret = mend(dir, entry->d_name, loses_once);
 	if (dir)
 		closedir(dir);
-	return ret;
+	return ret ? problem_set(problem, -ret, "cannot look for timers in CRIU's images in %s: %s", directory,
+				 strerror(-ret)) : 0;
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Timers in CRIU's images: which are mended, which are refused, and that damage is no crash. */
+/* Timers in CRIU's images: which are mended, and that damage is no crash. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -117,12 +118,12 @@ static void test_timerfds(void **state)
 	assert_int_equal(image_timers_mend_files(image.bytes, image.length), 0);
 }
 
-static struct image itimer(uint64_t interval, uint64_t left)
+static struct image itimer(uint64_t interval_s, uint64_t interval_us, uint64_t left)
 {
 	struct image inner = { .length = 0 };
 
-	put_number(&inner, 1, 0);
-	put_number(&inner, 2, interval);
+	put_number(&inner, 1, interval_s);
+	put_number(&inner, 2, interval_us);
 	put_number(&inner, 3, left);
 	put_number(&inner, 4, 0);
 	return inner;
@@ -130,7 +131,7 @@ static struct image itimer(uint64_t interval, uint64_t left)
 
 static struct image core(struct image real, struct image prof)
 {
-	struct image image = begin(0x55053847), virtual = itimer(0, 0), timers = { .length = 0 },
+	struct image image = begin(0x55053847), virtual = itimer(0, 0, 0), timers = { .length = 0 },
 		     task = { .length = 0 }, record = { .length = 0 };
 
 	put_message(&timers, 1, &real);
@@ -144,30 +145,52 @@ static struct image core(struct image real, struct image prof)
 	return image;
 }
 
-static int fires_once(struct image image)
+static void expect_mended(struct image image, int mended, struct image expected)
 {
-	return image_timers_fire_once(image.bytes, image.length);
+	char *bytes;
+	size_t length;
+
+	assert_int_equal(image_timers_mend_core(image.bytes, image.length, &bytes, &length), mended);
+	assert_int_equal(length, expected.length);
+	assert_memory_equal(bytes, expected.bytes, length);
+	free(bytes);
+}
+
+static void expect_same(struct image image)
+{
+	expect_mended(image, 0, image);
 }
 
 static void test_itimers(void **state)
 {
-	assert_int_equal(fires_once(core(itimer(0, 0), itimer(0, 0))), 0);
-	assert_int_equal(fires_once(core(itimer(500, 20), itimer(0, 0))), 0);
-	assert_int_equal(fires_once(core(itimer(0, 20), itimer(0, 0))), 1);
-	assert_int_equal(fires_once(core(itimer(500, 20), itimer(0, 20))), 1);
+	expect_same(core(itimer(0, 0, 0), itimer(0, 0, 0)));
+	expect_same(core(itimer(0, 500, 20), itimer(0, 0, 0)));
+	expect_mended(core(itimer(0, 0, 20), itimer(0, 0, 0)), 1, core(itimer(315360000, 0, 20), itimer(0, 0, 0)));
+	expect_mended(core(itimer(0, 500, 20), itimer(0, 0, 900)), 1,
+		      core(itimer(0, 500, 20), itimer(315360000, 0, 900)));
+	expect_mended(core(itimer(0, 0, 1), itimer(0, 0, 2)), 2, core(itimer(315360000, 0, 1), itimer(315360000, 0, 2)));
+}
+
+static void expect_damaged(const struct image *image, size_t length)
+{
+	char *bytes;
+	size_t mended;
+
+	assert_int_equal(image_timers_mend_core(image->bytes, length, &bytes, &mended), -EBADMSG);
+	free(bytes);
 }
 
 static void test_damage(void **state)
 {
-	struct image whole = core(itimer(0, 20), itimer(0, 0)), files = begin(0x56303138), record = timerfd(1, 0, 0, 9);
+	struct image whole = core(itimer(0, 0, 20), itimer(0, 0, 0)), files = begin(0x56303138), record = timerfd(1, 0, 0, 9);
 
 	put_record(&files, &record);
 	for (size_t length = 0; length < whole.length; length++)
-		assert_int_equal(image_timers_fire_once(whole.bytes, length), -EBADMSG);
+		expect_damaged(&whole, length);
 	/* Between two records is an end. */
 	for (size_t length = 0; length < files.length; length++)
 		assert_int_equal(image_timers_mend_files(files.bytes, length), length == 8 ? 0 : -EBADMSG);
-	assert_int_equal(image_timers_fire_once(files.bytes, files.length), -EBADMSG);
+	expect_damaged(&files, files.length);
 }
 
 int main(void)
