@@ -107,7 +107,7 @@ job_saved() {
 	esac
 }
 
-# Three at a time, so that each begins soon, and none has ended when its moment comes.
+# So few at a time that each begins soon, and none has ended when its moment comes.
 interrupt() {
 	jobs_begin
 	await "the programs to run" 150 jobs_run
@@ -128,7 +128,7 @@ phase_interrupt() {
 	classes
 	server_start
 	seed=$(($(cat /share/seed) + $(cat /share/left 2>/dev/null | wc -l)))
-	split -l 3 $jobs /tmp/group.
+	split -l "$(cat /share/at_once)" $jobs /tmp/group.
 	for jobs in /tmp/group.*; do interrupt; done
 	jobs=/tmp/jobs
 	echo "$name" >>/share/left
