@@ -70,8 +70,8 @@ killed() { # REASON NAME…
 
 case_pages() { killed "the process that gave the job its memory was killed" ckpt-pages; }
 case_holder() { killed "the process that holds on to the job's memory was killed" ckpt-holder; }
-# At once: what is left to see it is ckpt-init.
-case_both() { killed "what gave the job its memory was killed" ckpt-pages ckpt-holder; }
+# At once: what is left to see it is ckpt-init, if the holder did not before it died.
+case_both() { killed ".*memory was killed" ckpt-pages ckpt-holder; }
 
 case_init() {
 	missing
