@@ -4,8 +4,10 @@
  *
  *   lazy_job --stop FILE [--mib N] [--threads N] [--pause-ms N] [--busy FILE]
  *
- * Until FILE of --busy appears it only counts.
+ * Until FILE of --busy appears it only counts.  A child has a huge page that a thread's registers point into all the
+ * time: it waits for a mutex with priority inheritance there, and the kernel does not wait for that page.
  */
+#include <fcntl.h>
 #include <getopt.h>
 #include <pthread.h>
 
@@ -20,6 +22,83 @@ static struct {
 } options = { .mib = 16, .threads = 1, .pause_ms = 20 };
 
 static bool ending;
+
+/* ---- the child ---- */
+
+#define HUGE (2ul << 20)
+
+struct waiting {
+	pthread_mutex_t mutex;
+	uint8_t *memory;                /* two huge pages, itself in the middle of the first */
+};
+
+static uint8_t byte_at(size_t at)
+{
+	return (uint8_t)(at / PAGE + at);
+}
+
+static void *wait_main(void *arg)
+{
+	struct waiting *waiting = arg;
+
+	if (pthread_mutex_lock(&waiting->mutex))
+		actor_fail("the mutex cannot be had\n");
+	return NULL;
+}
+
+static struct waiting *waiting_make(void)
+{
+	uint8_t *memory = (uint8_t *)(((uintptr_t)map(3 * HUGE) + HUGE - 1) & ~(HUGE - 1));
+	struct waiting *waiting = (struct waiting *)(memory + HUGE / 2);
+	pthread_mutexattr_t attributes;
+
+	madvise(memory, 2 * HUGE, MADV_HUGEPAGE);
+	for (size_t at = 0; at < 2 * HUGE; at++)
+		memory[at] = byte_at(at);
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_setprotocol(&attributes, PTHREAD_PRIO_INHERIT);
+	pthread_mutex_init(&waiting->mutex, &attributes);
+	waiting->memory = memory;
+	return waiting;
+}
+
+/* Ends when nobody can write into the pipe any more. */
+__attribute__((noreturn)) static void child_main(int pipe)
+{
+	struct waiting *waiting = waiting_make();
+	pthread_t thread;
+	char byte;
+
+	pthread_mutex_lock(&waiting->mutex);
+	if (pthread_create(&thread, NULL, wait_main, waiting))
+		actor_fail("pthread_create\n");
+	while (read(pipe, &byte, 1) > 0)
+		;
+	pthread_mutex_unlock(&waiting->mutex);
+	pthread_join(thread, NULL);
+	for (size_t at = 0; at < 2 * HUGE; at++)
+		if ((at < HUGE / 2 || at >= HUGE / 2 + sizeof(*waiting)) && waiting->memory[at] != byte_at(at))
+			actor_fail("wrong byte %#lx of the child's huge page: %#x\n", at, waiting->memory[at]);
+	_exit(0);
+}
+
+/* *end: a pipe's; the child ends when it is closed. */
+static pid_t child_start(int *end)
+{
+	int ends[2];
+	pid_t pid;
+
+	if (pipe2(ends, O_CLOEXEC))
+		actor_fail("pipe: %s\n", strerror(errno));
+	pid = fork();
+	if (pid == 0) {
+		close(ends[1]);
+		child_main(ends[0]);
+	}
+	close(ends[0]);
+	*end = ends[1];
+	return pid;
+}
 
 /* ---- the job ---- */
 
@@ -80,8 +159,11 @@ int main(int argc, char **argv)
 	static struct actor actors[MOST_THREADS];
 	pthread_t threads[MOST_THREADS];
 	unsigned int step = 0;
+	int end;
+	pid_t child;
 
 	parse(argc, argv);
+	child = child_start(&end);
 	prepare();
 	for (unsigned int i = 0; i < options.threads; i++)
 		actors[i] = (struct actor){ .number = i, .random = mix(i + 1), .version = 1 };
@@ -99,6 +181,8 @@ int main(int argc, char **argv)
 		pthread_join(threads[i], NULL);
 	for (unsigned int number = 0; number < chunk_count; number++)
 		chunk_check(number, "the job at its end");
+	close(end);
+	await_child(child, "the job");
 	dprintf(1, "ok lazy_job\n");
 	return 0;
 }
