@@ -52,7 +52,7 @@ bool image_next(struct image_reader *reader, struct image_field *field)
 	if (reader->bad || reader->at == reader->end)
 		return false;
 	key = read_varint(reader);
-	*field = (struct image_field){ .number = key >> 3 };
+	*field = (struct image_field){ .number = key >> 3, .place = reader->at };
 	switch (key & 7) {
 	case WIRE_VARINT:
 		field->value = read_varint(reader);

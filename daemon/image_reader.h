@@ -20,6 +20,7 @@ struct image_reader {
 
 struct image_field {
 	uint64_t number;
+	const uint8_t *place;           /* of what follows its number */
 	uint64_t value;                 /* of a varint */
 	struct image_reader inner;      /* of a field with a length; else empty */
 };

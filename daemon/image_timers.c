@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "image_reader.h"
 
 #define MAGIC_COMMON 0x54564319u
 #define MAGIC_FILES 0x56303138u
@@ -35,90 +36,24 @@ enum {
 /* As good as never again. */
 #define ONCE_SECONDS (10ull * 365 * 86400)
 
-/* ---- protobuf ---- */
-
-struct message {
-	const uint8_t *at;
-	const uint8_t *end;
-};
-
-struct field {
-	unsigned int number;
-	const uint8_t *place;           /* of a varint's value */
-	uint64_t value;
-	struct message inner;           /* of a field that has a length */
-};
-
-static bool get_varint(struct message *message, uint64_t *value)
-{
-	*value = 0;
-	for (unsigned int shift = 0; shift < 64 && message->at < message->end; shift += 7) {
-		uint8_t byte = *message->at++;
-
-		*value |= (uint64_t)(byte & 0x7f) << shift;
-		if (!(byte & 0x80))
-			return true;
-	}
-	return false;
-}
-
-static bool skip(struct message *message, uint64_t bytes)
-{
-	if (bytes > (uint64_t)(message->end - message->at))
-		return false;
-	message->at += bytes;
-	return true;
-}
+/* ---- messages ---- */
 
 /* 1: there is one; 0: the end; -EBADMSG. */
-static int get_field(struct message *message, struct field *field)
+static int get_field(struct image_reader *message, struct image_field *field)
 {
-	uint64_t tag;
-	bool good;
-
-	if (message->at == message->end)
-		return 0;
-	if (!get_varint(message, &tag))
-		return -EBADMSG;
-	*field = (struct field){ .number = (unsigned int)(tag >> 3), .place = message->at };
-	switch (tag & 7) {
-	case 0:
-		good = get_varint(message, &field->value);
-		break;
-	case 1:
-		good = skip(message, 8);
-		break;
-	case 2:
-		good = get_varint(message, &field->value);
-		field->inner.at = message->at;
-		good = good && skip(message, field->value);
-		field->inner.end = message->at;
-		break;
-	case 5:
-		good = skip(message, 4);
-		break;
-	default:
-		good = false;
-	}
-	return good ? 1 : -EBADMSG;
+	return image_next(message, field) ? 1 : message->bad ? -EBADMSG : 0;
 }
 
-/* The last field of that number, which has a length; without one it is empty. */
-static int get_inner(struct message message, unsigned int number, struct message *inner)
+/* As image_inner(), and 0 or -EBADMSG. */
+static int get_inner(const struct image_reader *message, unsigned int number, struct image_reader *inner)
 {
-	struct field field;
-	int ret;
-
-	*inner = (struct message){ 0 };
-	while ((ret = get_field(&message, &field)) > 0)
-		if (field.number == number)
-			*inner = field.inner;
-	return ret;
+	*inner = image_inner(message, number);
+	return inner->bad ? -EBADMSG : 0;
 }
 
 /* ---- images ---- */
 
-static bool get_u32(struct message *image, uint32_t *value)
+static bool get_u32(struct image_reader *image, uint32_t *value)
 {
 	if (image->end - image->at < 4)
 		return false;
@@ -128,7 +63,7 @@ static bool get_u32(struct message *image, uint32_t *value)
 	return true;
 }
 
-static bool begins(struct message *image, uint32_t magic)
+static bool begins(struct image_reader *image, uint32_t magic)
 {
 	uint32_t common, own;
 
@@ -136,7 +71,7 @@ static bool begins(struct message *image, uint32_t magic)
 }
 
 /* As get_field(). */
-static int get_record(struct message *image, struct message *record)
+static int get_record(struct image_reader *image, struct image_reader *record)
 {
 	uint32_t size;
 
@@ -144,17 +79,17 @@ static int get_record(struct message *image, struct message *record)
 		return 0;
 	if (!get_u32(image, &size))
 		return -EBADMSG;
-	record->at = image->at;
-	if (!skip(image, size))
+	if (size > (uint64_t)(image->end - image->at))
 		return -EBADMSG;
-	record->end = image->at;
+	*record = (struct image_reader){ .at = image->at, .end = image->at + size };
+	image->at += size;
 	return 1;
 }
 
 /* 1: mended. A zero is one byte, and so is a one. */
-static int mend_timerfd(struct message timerfd, uint8_t *bytes)
+static int mend_timerfd(struct image_reader timerfd, uint8_t *bytes)
 {
-	struct field fields[TIMERFD_INTERVAL_NANOSECONDS + 1] = { 0 }, field;
+	struct image_field fields[TIMERFD_INTERVAL_NANOSECONDS + 1] = { 0 }, field;
 	int ret;
 
 	while ((ret = get_field(&timerfd, &field)) > 0)
@@ -171,13 +106,13 @@ static int mend_timerfd(struct message timerfd, uint8_t *bytes)
 
 int image_timers_mend_files(uint8_t *bytes, size_t length)
 {
-	struct message image = { bytes, bytes + length }, record, timerfd;
+	struct image_reader image = { .at = bytes, .end = bytes + length }, record, timerfd;
 	int ret, mended = 0;
 
 	if (!begins(&image, MAGIC_FILES))
 		return -EBADMSG;
 	while ((ret = get_record(&image, &record)) > 0) {
-		ret = get_inner(record, FILE_TIMERFD, &timerfd);
+		ret = get_inner(&record, FILE_TIMERFD, &timerfd);
 		if (ret == 0 && timerfd.at)
 			ret = mend_timerfd(timerfd, bytes);
 		if (ret < 0)
@@ -187,10 +122,10 @@ int image_timers_mend_files(uint8_t *bytes, size_t length)
 	return ret ? ret : mended;
 }
 
-static int fires_once(struct message itimer)
+static int fires_once(struct image_reader itimer)
 {
 	uint64_t values[ITIMER_FIELDS + 1] = { 0 };
-	struct field field;
+	struct image_field field;
 	int ret;
 
 	while ((ret = get_field(&itimer, &field)) > 0)
@@ -207,9 +142,9 @@ static void put_varint(FILE *out, uint64_t value)
 }
 
 /* 1: mended. */
-static int copy_itimer(struct message itimer, FILE *out)
+static int copy_itimer(struct image_reader itimer, FILE *out)
 {
-	struct field field;
+	struct image_field field;
 	int ret, once = fires_once(itimer);
 
 	for (const uint8_t *begin = itimer.at; (ret = get_field(&itimer, &field)) > 0; begin = itimer.at) {
@@ -223,9 +158,9 @@ static int copy_itimer(struct message itimer, FILE *out)
 	return ret ? ret : once;
 }
 
-static int copy_message(struct message message, unsigned int depth, FILE *out);
+static int copy_message(struct image_reader message, unsigned int depth, FILE *out);
 
-static int copy_inner(const struct field *field, unsigned int depth, FILE *out)
+static int copy_inner(const struct image_field *field, unsigned int depth, FILE *out)
 {
 	cleanup_free char *bytes = NULL;
 	size_t length = 0;
@@ -244,13 +179,13 @@ static int copy_inner(const struct field *field, unsigned int depth, FILE *out)
 }
 
 /* How many timers were mended on the way. */
-static int copy_message(struct message message, unsigned int depth, FILE *out)
+static int copy_message(struct image_reader message, unsigned int depth, FILE *out)
 {
 	/* The first and the last number of the fields that lead to timers. */
 	static const unsigned int way[][2] = {
 		{ CORE_TASK, CORE_TASK }, { TASK_TIMERS, TASK_TIMERS }, { 1, TIMERS_ITIMERS },
 	};
-	struct field field;
+	struct image_field field;
 	int ret, mended = 0;
 
 	if (depth == sizeof(way) / sizeof(*way))
@@ -270,7 +205,7 @@ static int copy_message(struct message message, unsigned int depth, FILE *out)
 
 int image_timers_mend_core(const uint8_t *bytes, size_t length, char **mended, size_t *mended_length)
 {
-	struct message image = { bytes, bytes + length }, record;
+	struct image_reader image = { .at = bytes, .end = bytes + length }, record;
 	uint32_t size = 0;
 	FILE *out;
 	int ret;
