@@ -55,6 +55,7 @@ static const char *const points[] = {
 	"reader.frozen",
 	"reader.collected",
 	"lazy.no_ahead",
+	"lazy.check",
 };
 
 static const struct {

@@ -493,6 +493,8 @@ int job_begin(struct job *job, int *status, struct problem *problem)
 	else
 		ret = start_new(job, &previous, status, problem);
 	job_free_names(names, count);
+	if (ret == -EAGAIN)
+		*status = JOB_STATUS_INTERRUPTED;
 	/* Nobody runs it: the next one need not wait for the lease that was renewed above. */
 	if (ret && count && !job->reader.term.number)
 		store_release_term(job->reader.store, &previous, NULL);

@@ -66,8 +66,13 @@ int job_restore_lazily(struct job *job, const struct lazy_plan *plan, struct pag
 	job->criu.lazy = true;
 	ret = restore_run(&job->criu, restored, (int)job->class->criu_timeout_ms * 4, problem);
 	job->criu.lazy = false;
-	if (ret && job_lazy_failed(job))
-		problem_set(problem, EIO, "%s", job->last_failure);
+	if (ret == 0)
+		return 0;
+	/* ckpt-pages may be about to do so, and has ended then. */
+	job_kill_init(job);
+	/* The next try is eager: see above. */
+	if (job_lazy_failed(job))
+		ret = problem_set(problem, EAGAIN, "%s", job->last_failure);
 	return ret;
 }
 

@@ -8,6 +8,7 @@
 
 #include "cgroup.h"
 #include "cleanup.h"
+#include "faults.h"
 #include "pread_fully.h"
 #include "proc.h"
 #include "smaps.h"
@@ -130,7 +131,7 @@ static int check_process(struct lazy_server *server, struct lazy_process *proces
 	if (process->done || !process->memory.space)
 		return 0;
 	ret = process->pid ? smaps_each(process->pid, check_map, &checking) : -ESRCH;
-	if (ret == 0 && checking.seen != process->memory.space->count)
+	if (ret == 0 && (checking.seen != process->memory.space->count || fault("lazy.check")))
 		ret = -ENODATA;
 	if (ret)
 		lazy_fail_locked(server, "criu has made process %d of the job so that its memory cannot come later "

@@ -15,8 +15,7 @@ start() {
 	run_start --job j -- $job
 }
 
-# Restored, and nothing of its memory has come but what it needs to count.
-missing() { # [CLASS LINE]
+saved() { # [CLASS LINE]
 	mkdir -p "$job_dir"
 	configure "restore = lazy" "$@"
 	ckptd_start CKPT_FAULT=lazy.no_ahead
@@ -26,6 +25,11 @@ missing() { # [CLASS LINE]
 	progress 3
 	ckptctl drain
 	run_ends 75
+}
+
+# Restored, and nothing of its memory has come but what it needs to count.
+missing() { # [CLASS LINE]
+	saved "$@"
 	ckptd_restart CKPT_FAULT=lazy.no_ahead
 	start
 	await "the restore" 90 grep -q "come while it runs" err
@@ -49,6 +53,18 @@ ends_well() {
 restored_eagerly() { grep 'is restored eagerly: the restore before this one' err; }
 
 pids_of() { pgrep -x "$1"; } # NAME
+
+# --- it must not run ---
+
+case_refused() {
+	saved
+	ckptd_restart CKPT_FAULT=lazy.check
+	start
+	run_ends 75
+	grep 'could not be restored: .*not all that is missing is watched' err
+	await "the end of all that gives memory" 20 fails pgrep -x 'ckpt-pages|ckpt-holder'
+	ends_well restored_eagerly
+}
 
 # --- processes that are killed ---
 
@@ -185,7 +201,7 @@ case_damage() {
 	grep 'No checkpoint before it is left' err
 }
 
-for case in ${*:-pages holder both init ckptd all job_ends job_killed run_killed store_away damage}; do
+for case in ${*:-refused pages holder both init ckptd all job_ends job_killed run_killed store_away damage}; do
 	try "$case" "case_$case"
 done
 finish
