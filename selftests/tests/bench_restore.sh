@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: ckptbench restore restores what it saved, and criu its own chain, and compares them
-# KERNELS: criu
+# KERNELS: first
 # RUN: guest --disk 1024
 set -eu
 mkfs.ext4 -q /dev/vda

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: whoever dies and whatever is lost while memory is missing: no process of the job goes on with zeros
-# KERNELS: criu
+# KERNELS: first
 # RUN: guest --mem 1536
 # Usage: lazy_faults.sh [CASE…]
 set -eu

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: programs are interrupted at a random moment and go on on another node, with the results of an undisturbed run
-# KERNELS: criu
+# KERNELS: first
 # RUN: host --timeout 1200
 # Usage: programs.sh [PROGRAM…]		(make check-programs: all, in a root that has them) Without any: those that run in
 #					the root of the other tests. SEED decides the moments, INTERRUPTIONS how many.
