@@ -191,6 +191,7 @@ check:
 # With a kernel that finds mistakes: KASAN, lockdep, kmemleak. The first time it is built, which takes half an hour.
 DEBUG_KERNEL ?= 6.12
 check-debug:
+	@mkdir -p $(BUILD)
 	$(Q)selftests/vm/run $(DEBUG_KERNEL)-debug --cpus 4 --mem 3072 --disk 256 --timeout 7200 \
 		--console $(BUILD)/check-debug.console -- /usr/lib/ckpt/tests/debug.sh
 
