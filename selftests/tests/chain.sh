@@ -28,6 +28,9 @@ written_pages() {
 		awk '{ sum += $1 } END { print sum + 0 }'
 }
 
+# Of the last checkpoint.
+saved_pages() { sed -n 's/.* committed: \([0-9]*\) pages.*/\1/p' $log | tail -n 1; }
+
 store_kib() { du -sk --apparent-size "$store" | cut -f1; }
 
 # What the job can have written meanwhile, twice over, and what an interpreter of Python needs besides.
@@ -39,9 +42,10 @@ check_written() { # PAGES STEPS
 	fi
 }
 
-check_store() { # KIB
-	if [ "$1" -gt $((mib * 1024 * 3 / 2 + 8192)) ]; then
-		echo "the store has $1 KiB, for $mib MiB of memory"
+# One and a half times the job's memory, which is more than what it fills, and one epoch.
+check_store() { # KIB PAGES
+	if [ "$1" -gt $(($2 * 4 * 3 / 2 + 8192)) ]; then
+		echo "the store has $1 KiB, for $2 pages of memory"
 		return 1
 	fi
 }
@@ -66,7 +70,7 @@ one_node() { # NUMBER
 	written=$(written_pages)
 	size=$(store_kib)
 	echo "node$1: $(($(steps out) - before)) steps, $written pages written, the store has $size KiB"
-	check_store "$size"
+	check_store "$size" "$(saved_pages)"
 	[ "$1" = 1 ] || check_written "$written" $(($(steps out) - before))
 }
 
