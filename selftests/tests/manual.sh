@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: the examples in the manual pages do what is said there
 # KERNELS: first
-# RUN: guest --disk 512
+# RUN: guest --disk 2048
 # Those behind '# ' are root's, those behind '$ ' a user's. ./solver case.in is a job of the test's.
 # shellcheck disable=SC2034,SC2154 # lib.sh's
 set -eu
