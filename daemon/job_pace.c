@@ -139,6 +139,7 @@ static void publish(struct job *job, const struct policy_input *input, enum poli
 	job_set_status(job, "outstanding_kib", json_integer((json_int_t)(pages * (PAGE_BYTES / 1024))));
 	job_set_status(job, "stream_ms", stream == POLICY_NEVER ? json_null() : json_integer(stream));
 	job_set_status(job, "fixed_ms", json_integer((json_int_t)input->fixed_ms));
+	job_set_status(job, "pace", pace_to_json(&job->pace));
 	job_set_status(job, "reserve_percent", json_integer((json_int_t)input->reserve_percent));
 }
 

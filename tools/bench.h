@@ -12,6 +12,8 @@ int bench_dump(int argc, char **argv);
 int bench_stream(int argc, char **argv);
 int bench_policy(int argc, char **argv);
 int bench_ladder(int argc, char **argv);
+int bench_advise(int argc, char **argv);
+int bench_page(int argc, char **argv);
 
 /* One figure, measured several times. */
 struct samples {

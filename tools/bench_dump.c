@@ -262,7 +262,7 @@ static int measure_series(struct series *series)
 	directory_remove(series->directory);
 	if (ret)
 		say("the measurement failed: %s", strerror(-ret));
-	status = ret ? 1 : bench_report(report, series->json);
+	status = ret ? 1 : bench_report(report, "dump", series->json);
 	json_decref(report);
 	return status;
 }

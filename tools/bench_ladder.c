@@ -214,7 +214,7 @@ static int report(struct climb *climb)
 	json_object_set_new(environment, "nodes", json_integer((json_int_t)climb->ladder.node_count));
 	json_object_set_new(environment, "checkpoints", json_integer(climb->ladder.checkpoints));
 	report = json_pack("{s:o, s:o}", "environment", environment, "cells", cells);
-	status = bench_report(report, climb->json);
+	status = bench_report(report, "ladder", climb->json);
 	json_decref(report);
 	return status;
 }

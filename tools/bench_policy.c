@@ -184,7 +184,7 @@ static int report(const struct settings *settings)
 					"window_ms", (int)race->class.window_ms, "margin_ms",
 					(int)race->class.margin_ms, "poll_s", race->poll_s);
 	json_t *all = json_pack("{s:o, s:O}", "environment", environment, "cells", settings->cells);
-	int status = bench_report(all, settings->json);
+	int status = bench_report(all, "policy", settings->json);
 
 	json_decref(all);
 	return status;

@@ -171,8 +171,9 @@ int bench_compare_with(const char *path)
 	return -EINVAL;
 }
 
-int bench_report(const json_t *report, bool json)
+int bench_report(json_t *report, const char *benchmark, bool json)
 {
+	json_object_set_new(report, "benchmark", json_string(benchmark));
 	if (json)
 		print_json(report);
 	if (!compared)

@@ -407,7 +407,7 @@ static int run(struct bench *bench)
 	directory_remove(bench->directory);
 	if (err)
 		say("the measurement failed: %s", strerror(-err));
-	status = err ? 1 : bench_report(report, bench->json);
+	status = err ? 1 : bench_report(report, "stream", bench->json);
 	json_decref(report);
 	return status;
 }

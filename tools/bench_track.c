@@ -121,7 +121,7 @@ static int track_all(struct track_run *run, const size_t *sizes, size_t count)
 		err = track_memory(run);
 	if (err)
 		say("the measurement failed: %s", strerror(-err));
-	status = err ? 1 : bench_report(run->report, run->json);
+	status = err ? 1 : bench_report(run->report, "track", run->json);
 	json_decref(run->report);
 	return status;
 }

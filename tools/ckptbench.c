@@ -17,6 +17,8 @@ static const struct {
 	{ "policy", bench_policy, "interruptions that make the window, simulated" },
 	{ "dump", bench_dump, "a job's checkpoints against criu dump" },
 	{ "ladder", bench_ladder, "what a command's own run costs, from nothing of ckpt to a chain of restores" },
+	{ "advise", bench_advise, "what intervals to configure for a job, and what they cost" },
+	{ "report", bench_page, "one page of HTML with plots, from what the others have printed with --json" },
 };
 
 #define BENCHES (sizeof(benches) / sizeof(*benches))
