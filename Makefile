@@ -26,7 +26,7 @@ ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCKPT_VERSION='"$(VERSION)"' -DCKPT_LIB='
 	-Iuapi -Idaemon -Itools -Iselftests $(PKG_CFLAGS) -pthread -MMD -MP
 
 # Everything of the daemon but its main() and the job's init is one library, that tools and tests use.
-LIB_SRC := $(filter-out daemon/main.c daemon/init.c daemon/criu_preload.c,$(wildcard daemon/*.c))
+LIB_SRC := $(filter-out daemon/main.c daemon/init.c daemon/pages.c daemon/gate.c daemon/criu_preload.c,$(wildcard daemon/*.c))
 LIB := $(BUILD)/libckpt.a
 UNIT_TESTS := $(patsubst selftests/unit/%.c,$(BUILD)/unit/%,$(wildcard selftests/unit/*.c))
 # What tests share is a library as well. A guest test of several files is a directory.
@@ -39,7 +39,7 @@ FUZZ_TESTS := $(patsubst selftests/fuzz/%.c,$(BUILD)/fuzz/%,$(filter-out %/drive
 # By where they go: for root, for everybody, and what only ckptd and jobs run.
 SBIN := ckptd
 BIN := ckptctl ckptbench
-LIBEXEC := ckpt-init criu-preload.so
+LIBEXEC := ckpt-init ckpt-pages ckpt-gate criu-preload.so
 PROGRAMS := $(addprefix $(BUILD)/,$(SBIN) $(BIN) $(LIBEXEC))
 
 MAN := $(addprefix $(BUILD)/man/,$(notdir $(wildcard packaging/man/*.[1-9])))
@@ -89,6 +89,15 @@ $(BUILD)/criu-preload.so: daemon/criu_preload.c
 
 # PID 1 of each job: small, and linked with nothing of the daemon.
 $(BUILD)/ckpt-init: $(BUILD)/obj/daemon/init.o
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
+
+# What gives lazily restored jobs their memory, and what criu asks whether they may run.
+$(BUILD)/ckpt-pages: $(BUILD)/obj/daemon/pages.o $(LIB)
+	$(call say,LD,$@)
+	$(link)
+
+$(BUILD)/ckpt-gate: $(BUILD)/obj/daemon/gate.o
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
 
@@ -182,6 +191,7 @@ check:
 # With a kernel that finds mistakes: KASAN, lockdep, kmemleak. The first time it is built, which takes half an hour.
 DEBUG_KERNEL ?= 6.12
 check-debug:
+	@mkdir -p $(BUILD)
 	$(Q)selftests/vm/run $(DEBUG_KERNEL)-debug --cpus 4 --mem 3072 --disk 256 --timeout 7200 \
 		--console $(BUILD)/check-debug.console -- /usr/lib/ckpt/tests/debug.sh
 
@@ -203,6 +213,12 @@ PROGRAMS_KERNEL ?= 6.12
 CHECK_PROGRAMS ?= $(notdir $(wildcard selftests/tests/programs/*))
 check-programs:
 	$(Q)KERNEL=$(PROGRAMS_KERNEL) selftests/tests/programs.sh $(CHECK_PROGRAMS)
+
+# How long it takes until a restored job runs, by its size.
+RESTORE_MIB ?= 256 1024 4096
+restore-times:
+	$(Q)selftests/vm/run $(SOAK_KERNEL) --mem 6400 --disk 12000 --timeout 7200 \
+		-- /usr/lib/ckpt/tests/restore_times.sh $(RESTORE_MIB)
 
 demo:
 	$(Q)selftests/demo/run
@@ -265,7 +281,7 @@ clean:
 	$(Q)rm -rf $(BUILD)
 
 .PHONY: all programs man completions guest-tests unit-tests fuzz-tests fuzz module module-install dkms-install dkms-uninstall check \
-	check-debug check-programs soak interruptions demo install uninstall \
+	check-debug check-programs soak interruptions restore-times demo install uninstall \
 	source deb rpm clean FORCE
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

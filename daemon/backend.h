@@ -55,8 +55,13 @@ struct backend_object {
 	uint64_t length;
 	int64_t modified_ns;
 	int fd;                        /* the backend's */
+	bool direct;                   /* read_direct() is to be used */
 	void *data;                    /* the backend's */
 };
+
+/* What a buffer of read_direct() has more than what is asked for, and is aligned to. */
+#define DIRECT_ALIGN 4096u
+#define DIRECT_ROOM (2 * DIRECT_ALIGN)
 
 struct backend_stat {
 	uint64_t length;
@@ -82,6 +87,13 @@ struct backend_kind {
 	int (*open)(struct backend *backend, const char *name, struct backend_object *object);
 	/* The bytes that there are, up to length. */
 	ssize_t (*read)(struct backend_object *object, void *to, size_t length, uint64_t offset);
+	/*
+	 * Much will be read, once: past the page cache, if object->direct is set afterwards.  Then the bytes that
+	 * were asked for are at *at of the buffer.  NULL: there is no such way.
+	 */
+	void (*go_direct)(struct backend_object *object);
+	ssize_t (*read_direct)(struct backend_object *object, uint8_t *to, size_t length, uint64_t offset,
+			       size_t *at);
 	/* They will be read soon. */
 	void (*announce)(struct backend_object *object, uint64_t offset, uint64_t length);
 	void (*close_object)(struct backend_object *object);

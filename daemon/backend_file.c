@@ -209,8 +209,62 @@ static ssize_t file_read(struct backend_object *object, void *to, size_t length,
 	return err ? err : pread_fully(object->fd, to, length, offset);
 }
 
+static void file_set_direct(struct backend_object *object, bool direct)
+{
+	int flags = fcntl(object->fd, F_GETFL);
+
+	if (flags >= 0 && !fcntl(object->fd, F_SETFL, direct ? flags | O_DIRECT : flags & ~O_DIRECT))
+		object->direct = direct;
+}
+
+static void file_go_direct(struct backend_object *object)
+{
+	file_set_direct(object, true);
+}
+
+/* What is read begins and ends at multiples of the alignment, or at the file's end. */
+static ssize_t direct_read(int fd, uint8_t *to, size_t wanted, uint64_t offset)
+{
+	size_t got = 0, all = (wanted + DIRECT_ALIGN - 1) / DIRECT_ALIGN * DIRECT_ALIGN;
+
+	while (got < wanted && got % DIRECT_ALIGN == 0) {
+		ssize_t done = pread(fd, to + got, all - got, (off_t)(offset + got));
+
+		if (done < 0 && errno != EINTR)
+			return -errno;
+		if (!done)
+			break;
+		if (done > 0)
+			got += (size_t)done;
+	}
+	return (ssize_t)got;
+}
+
+static ssize_t file_read_direct(struct backend_object *object, uint8_t *to, size_t length, uint64_t offset,
+				size_t *at)
+{
+	ssize_t got = fault("store.read");
+
+	*at = offset % DIRECT_ALIGN;
+	if (!got)
+		got = fault("store.no_direct") ? -EINVAL : direct_read(object->fd, to, *at + length, offset - *at);
+	/* It was promised, and does not work. */
+	if (got == -EINVAL) {
+		file_set_direct(object, false);
+		*at = 0;
+		return file_read(object, to, length, offset);
+	}
+	if (got < 0)
+		return got;
+	got = (size_t)got > *at ? got - (ssize_t)*at : 0;
+	return (size_t)got < length ? got : (ssize_t)length;
+}
+
 static void file_announce(struct backend_object *object, uint64_t offset, uint64_t length)
 {
+	/* It would be read twice. */
+	if (object->direct)
+		return;
 	posix_fadvise(object->fd, offset, length, POSIX_FADV_WILLNEED);
 }
 
@@ -337,6 +391,8 @@ static const struct backend_kind file_kind = {
 	.put_end = file_put_end,
 	.open = file_open,
 	.read = file_read,
+	.go_direct = file_go_direct,
+	.read_direct = file_read_direct,
 	.announce = file_announce,
 	.close_object = file_close_object,
 	.list = file_list,

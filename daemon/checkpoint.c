@@ -17,6 +17,7 @@
 #include "faults.h"
 #include "files.h"
 #include "host.h"
+#include "image_timers.h"
 #include "log.h"
 #include "manifest.h"
 #include "proc.h"
@@ -116,7 +117,9 @@ static int dump(struct checkpoint *checkpoint)
 		*checkpoint->problem = waited;
 	if (ret == -EOWNERDEAD)
 		return ret;
-	return served ? served : ret;
+	if (served || ret)
+		return served ? served : ret;
+	return image_timers_mend(checkpoint->criu->images, &checkpoint->criu->version, checkpoint->problem);
 }
 
 /* What was saved is of one moment only if nobody has thawed the job: an older init, a scheduler. */

@@ -53,6 +53,7 @@ struct class {
 	unsigned int reserve;        /* times that the store may be slower after a notice, or CONFIG_AUTO */
 	unsigned int mtbf_ms;        /* between losses without a usable notice */
 	unsigned int criu_timeout_ms;
+	char *restore;               /* "eager" or "lazy" */
 	char *pre_restore;           /* hooks: see hook.h */
 	char *post_restore;
 	char *on_committed;

@@ -96,6 +96,11 @@ static bool check_seal(const char *value)
 	return !strcmp(value, "auto") || !strcmp(value, "none");
 }
 
+static bool check_restore(const char *value)
+{
+	return !strcmp(value, "eager") || !strcmp(value, "lazy");
+}
+
 /* "auto" alone, or a list in which no name comes twice. */
 static bool check_mechanism(const char *value)
 {
@@ -385,6 +390,15 @@ static const struct key class_keys[] = {
 		     "side. What a job has seen after earlier notices counts if it is more. auto: as "
 		     "much as streaming in a tenth of the time buys, between 2 and 10.",
 	  .reason = "nobody can know it; 'ckptbench policy --reserve' shows what each value costs." },
+	{ "restore", CLASS(restore), .reload = RELOAD_NEW_JOBS, .fallback = "eager",
+	  TEXT(check_restore, "eager or lazy"),
+	  .meaning = "eager: all memory is read before the job runs. lazy: the job runs at once, whatever its "
+		     "size; pages come when they are touched, and all others meanwhile, those that were "
+		     "written last first. Until all have come there are no epochs and no checkpoints; if "
+		     "they cannot come, because the store is damaged, or what gives them is killed, the job "
+		     "is ended with status 75. Its next restore from the same checkpoint is then eager. "
+		     "Shared memory, locked memory and pages of hugetlbfs are always read before.",
+	  .reason = "all that a restore needs is then known to be whole before the job is this node's." },
 	{ "pre_restore", CLASS(pre_restore), .reload = RELOAD_AT_ONCE, .fallback_words = "none", HOOK,
 	  .meaning = "Run before a job is restored here, which waits for it and fails if it fails: to "
 		     "move an address or a volume to this node, or to wait for a license. As the job's "

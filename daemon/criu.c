@@ -34,6 +34,10 @@
 #define CKPT_PRELOAD_PATH CKPT_LIB "/criu-preload.so"
 #endif
 
+#ifndef CKPT_GATE_PATH
+#define CKPT_GATE_PATH CKPT_LIB "/ckpt-gate"
+#endif
+
 /* criu's, for a dump. */
 enum {
 	PAGE_SOCKET_FD = 3,
@@ -604,6 +608,11 @@ int criu_restore_start(struct criu_run *run, const struct criu_job *job, struct 
 	if (sched_getaffinity(job->caller, sizeof(command.cpus), &command.cpus))
 		CPU_ZERO(&command.cpus);
 	command_add(&command, "-d");
+	if (job->lazy) {
+		command_add(&command, "--lazy-pages");
+		command_add(&command, "--action-script");
+		command_add(&command, CKPT_GATE_PATH);
+	}
 	return start(run, job, &command, (const int[]){ -1, -1 }, true, problem);
 }
 

@@ -64,6 +64,7 @@ struct criu_job {
 	enum tcp_policy tcp_policy;
 	enum criu_tcp tcp;
 	bool tcp_moving;        /* dump: the network must stand still, too */
+	bool lazy;              /* restore: pages come later, from lazy-pages.socket in the images */
 };
 
 /*

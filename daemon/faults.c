@@ -24,6 +24,7 @@ static const char *const points[] = {
 	"store.renew",
 	"store.read",
 	"store.list",
+	"store.no_direct",
 	"pread.no_more",
 	"store.no_link",
 	"packer.write",
@@ -53,6 +54,8 @@ static const char *const points[] = {
 	"criu.no_soft_dirty",
 	"reader.frozen",
 	"reader.collected",
+	"lazy.no_ahead",
+	"lazy.check",
 };
 
 static const struct {

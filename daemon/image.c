@@ -15,6 +15,7 @@
 #define MAGIC_COMMON 0x54564319u
 #define MAGIC_PAGEMAP 0x56084025u
 
+#define FLAG_LAZY 2u
 #define FLAG_PRESENT 4u
 #define IMG_VERSION 2
 #define PRE_DUMP_READ 2
@@ -142,21 +143,35 @@ static void flush_run(struct image_writer *writer)
 		return;
 	put_field(&entry, 1, writer->run_start);
 	put_field(&entry, 2, pages);
-	put_field(&entry, 4, FLAG_PRESENT);
+	put_field(&entry, 4, writer->run_lazy ? FLAG_LAZY : FLAG_PRESENT);
 	put_field(&entry, 5, pages);
 	write_record(writer->pagemap, &entry);
 }
 
-int image_page(struct image_writer *writer, uint64_t address, const void *page)
+static void extend_run(struct image_writer *writer, uint64_t address, bool lazy)
 {
 	const uint64_t most = UINT32_MAX / 2 * (uint64_t)PAGE_BYTES;
-	int ret;
 
-	if (address != writer->run_end || writer->run_end - writer->run_start >= most) {
+	if (address != writer->run_end || lazy != writer->run_lazy ||
+	    writer->run_end - writer->run_start >= most) {
 		flush_run(writer);
 		writer->run_start = address;
+		writer->run_lazy = lazy;
 	}
 	writer->run_end = address + PAGE_BYTES;
+}
+
+int image_lazy_page(struct image_writer *writer, uint64_t address)
+{
+	extend_run(writer, address, true);
+	return 0;
+}
+
+int image_page(struct image_writer *writer, uint64_t address, const void *page)
+{
+	int ret;
+
+	extend_run(writer, address, false);
 	memcpy(writer->buffer + writer->buffered, page, PAGE_BYTES);
 	writer->buffered += PAGE_BYTES;
 	if (writer->buffered < WRITE_BYTES)

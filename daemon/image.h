@@ -11,6 +11,7 @@
 #ifndef CKPT_IMAGE_H
 #define CKPT_IMAGE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -26,6 +27,7 @@ struct image_writer {
 	int pages_fd;
 	uint64_t run_start;     /* of the run that is being gathered; bytes */
 	uint64_t run_end;
+	bool run_lazy;
 	uint8_t *buffer;
 	size_t buffered;        /* bytes */
 };
@@ -34,6 +36,8 @@ struct image_writer {
 int image_open(struct image_writer *writer, const char *directory, enum space_kind kind, uint64_t id,
 	       uint32_t pages_id, struct problem *problem);
 int image_page(struct image_writer *writer, uint64_t address, const void *page);
+/* One that comes after the restore: CRIU leaves its place empty. */
+int image_lazy_page(struct image_writer *writer, uint64_t address);
 /* Also after an error; 0 only if everything was written. */
 int image_close(struct image_writer *writer);
 

@@ -17,6 +17,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -34,6 +35,7 @@ struct init {
 	const char *directory;
 	char *private;
 	int recorded;           /* a later ckptd will find the job */
+	int vault;              /* what the giver of memory sent; -1: nothing */
 };
 
 static void report(enum init_stage stage, int value, const char *text)
@@ -349,7 +351,7 @@ static void orphaned(const struct init *init)
 	close(next);
 }
 
-static void listen(struct init *init)
+static void listen_ckptd(struct init *init)
 {
 	char bytes[16];
 	ssize_t n = read(INIT_FD_ALIVE, bytes, sizeof(bytes));
@@ -365,21 +367,75 @@ static void listen(struct init *init)
 	close(INIT_FD_STATUS);
 }
 
+/* Whoever touches a missing page now gets zeros: nobody may live to do so. */
+__attribute__((noreturn)) static void end_blind(void)
+{
+	static const char reason[] = "what gave the job its memory was killed";
+	int fd;
+
+	kill(-1, SIGKILL);
+	while (waitpid(-1, NULL, 0) > 0)
+		;
+	fd = openat(INIT_FD_DIRECTORY, INIT_LAZY, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd >= 0 && write(fd, reason, sizeof(reason) - 1) < 0)
+		report(INIT_STAGE_FAILED, errno, reason);
+	_exit(1);
+}
+
+/* One byte, and a descriptor with it; -1: without. */
+static int receive_byte(char *byte)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec data = { .iov_base = byte, .iov_len = 1 };
+	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes,
+				  .msg_controllen = sizeof(control.bytes) };
+	struct cmsghdr *header;
+	int fd = -1;
+
+	if (recvmsg(INIT_FD_PAGES, &message, MSG_CMSG_CLOEXEC) != 1)
+		end_blind();
+	header = CMSG_FIRSTHDR(&message);
+	if (header && header->cmsg_type == SCM_RIGHTS)
+		memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+	return fd;
+}
+
+/* All memory has come, or what gave it is gone, or sends what is to be kept from now on. */
+static void listen_pages(struct init *init, struct pollfd *wait)
+{
+	char byte;
+	int fd = receive_byte(&byte);
+
+	if (init->vault >= 0)
+		close(init->vault);
+	init->vault = fd;
+	if (fd >= 0)
+		return;
+	close(INIT_FD_PAGES);
+	wait->fd = -1;
+}
+
 static void serve(struct init *init, int signals)
 {
 	struct signalfd_siginfo info;
-	struct pollfd wait[2] = {
+	struct pollfd wait[3] = {
 		{ .fd = signals, .events = POLLIN },
 		{ .fd = INIT_FD_ALIVE, .events = POLLIN },
+		{ .fd = fcntl(INIT_FD_PAGES, F_GETFD) < 0 ? -1 : INIT_FD_PAGES, .events = POLLIN },
 	};
 
 	while (!reap()) {
-		if (poll(wait, 2, -1) < 0 && errno != EINTR)
+		if (poll(wait, 3, -1) < 0 && errno != EINTR)
 			fail("poll");
 		if (wait[0].revents && read(signals, &info, sizeof(info)) < 0 && errno != EAGAIN)
 			fail("signalfd");
+		if (wait[2].revents)
+			listen_pages(init, &wait[2]);
 		if (wait[1].revents)
-			listen(init);
+			listen_ckptd(init);
 	}
 }
 
@@ -399,7 +455,7 @@ static int signals_open(void)
 
 int main(void)
 {
-	struct init init = { .recorded = 0 };
+	struct init init = { .vault = -1 };
 	int signals;
 	pid_t pid;
 

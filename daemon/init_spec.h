@@ -18,6 +18,10 @@
  *   - else the job is thawed, for ckptd may have died while it was frozen.  Not so with the mark: the
  *     final checkpoint may be committed, and the job must not run on behind it.  The next ckptd asks
  *     the store.
+ *
+ * A lazily restored job must not run on when those who give it its memory have ended without a word on their
+ * socket, INIT_FD_PAGES: init kills it and exits.  Until then it keeps what they send: a socket with the job's
+ * userfaultfds in it, and later another one in place of that.
  */
 #ifndef CKPT_INIT_SPEC_H
 #define CKPT_INIT_SPEC_H
@@ -35,6 +39,7 @@
 #define INIT_RECORD "job.json"
 #define INIT_MARK "committing"
 #define INIT_EXIT "exit"      /* written by init: "exited STATUS" or "killed SIGNAL" */
+#define INIT_LAZY "lazy"      /* there while memory is missing; see lazy_spec.h */
 
 enum init_fd {
 	INIT_FD_SPEC = 3,
@@ -43,7 +48,8 @@ enum init_fd {
 	INIT_FD_DIRECTORY = 6,   /* the job's local directory */
 	INIT_FD_CGROUP = 7,      /* the job's cgroup directory */
 	INIT_FD_STDIN = 8,       /* the caller's stdin, to compare; -1 when stdin_path is empty */
-	INIT_FD_COUNT = 9,
+	INIT_FD_PAGES = 9,       /* lazy restore: a socket to what gives memory, see lazy_spec.h; else -1 */
+	INIT_FD_COUNT = 10,
 };
 
 enum init_mode {

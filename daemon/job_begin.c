@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "cgroup.h"
@@ -104,9 +105,10 @@ static int make_outputs(const struct job *job, uint64_t stdout_bytes, uint64_t s
 	return ret;
 }
 
-static int launch(struct job *job, enum init_mode mode, struct problem *problem)
+static int launch(struct job *job, enum init_mode mode, int pages_fd, struct problem *problem)
 {
 	struct launch_paths paths = {
+		.pages_fd = pages_fd,
 		.private = job->private,
 		.cgroup = job->reader.cgroup,
 		.parent_cgroup = job->parent_cgroup,
@@ -204,7 +206,7 @@ static int start_new(struct job *job, const struct term *previous, int *status,
 	if (ret == 0)
 		ret = make_outputs(job, 0, 0, problem);
 	if (ret == 0)
-		ret = launch(job, INIT_START, problem);
+		ret = launch(job, INIT_START, -1, problem);
 	if (ret == 0)
 		ret = job_start_capture(job, NULL, problem);
 	if (ret == 0)
@@ -307,27 +309,54 @@ static void restore_done(struct job *job, const char *name, const struct restore
 
 	job_set_status(job, "restore_ms", json_integer(ms));
 	job_hook_start(job, restore_hook(job, HOOK_POST_RESTORE, restored));
-	job_note(job, "goes on from checkpoint %s (of node %s, %lld s ago); %.1f MiB read, %.1f s", name,
+	job_note(job, "goes on from checkpoint %s (of node %s, %lld s ago); %.1f MiB %s, %.1f s", name,
 		 json_string_value(json_object_get(host, "node")),
 		 (long long)time(NULL) - json_integer_value(json_object_get(restored->meta, "time")),
-		 (double)restored->pages * PAGE_BYTES / (1 << 20), (double)ms / 1000);
+		 (double)restored->pages * PAGE_BYTES / (1 << 20), job->lazy ? "come while it runs" : "read",
+		 (double)ms / 1000);
+}
+
+/* plan, watch_fd: of a lazy restore; else NULL, -1. */
+static int restore_processes(struct job *job, struct manifest *manifest, const struct restore_facts *restored,
+			     const struct lazy_plan *plan, int watch_fd, struct problem *problem)
+{
+	int ret;
+
+	if (plan)
+		ret = job_restore_lazily(job, plan, manifest->map, watch_fd, restored, problem);
+	else
+		ret = restore_run(&job->criu, restored, (int)job->class->criu_timeout_ms * 4, problem);
+	if (ret)
+		return ret;
+	pagemap_destroy(job->reader.map);
+	job->reader.map = manifest->map;
+	manifest->map = NULL;
+	/* What is missing is not to be tracked yet. */
+	return plan ? 0 : tasks_adopt(&job->reader.tasks, job->reader.cgroup, problem);
 }
 
 /* The job as it was: its files, and then its processes. */
-static int restore_job(struct job *job, struct manifest *manifest,
-		       const struct restore_facts *restored, struct problem *problem)
+static int restore_job(struct job *job, struct manifest *manifest, const struct restore_facts *restored,
+		       enum criu_tcp tcp, const struct lazy_plan *plan, struct problem *problem)
 {
 	struct catalog catalog = { 0 };
-	int ret = job_put_files_back(job, manifest, &catalog, problem);
+	int watch[2] = { -1, -1 };
+	int ret = 0;
 
+	job_prepare_criu(job);
+	job->criu.tcp = tcp;
+	if (plan && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, watch))
+		ret = problem_set(problem, errno, "cannot make a socket pair: %s", strerror(errno));
 	if (ret == 0)
-		ret = restore_run(&job->criu, restored, (int)job->class->criu_timeout_ms * 4, problem);
-	if (ret == 0) {
-		pagemap_destroy(job->reader.map);
-		job->reader.map = manifest->map;
-		manifest->map = NULL;
-		ret = tasks_adopt(&job->reader.tasks, job->reader.cgroup, problem);
-	}
+		ret = launch(job, INIT_RESTORE, watch[0], problem);
+	if (watch[0] >= 0)
+		close(watch[0]);
+	if (ret == 0)
+		ret = job_put_files_back(job, manifest, &catalog, problem);
+	if (ret == 0)
+		ret = restore_processes(job, manifest, restored, plan, take_fd(watch[1]), problem);
+	if (watch[1] >= 0)
+		close(watch[1]);
 	if (ret == 0)
 		ret = job_start_capture(job, &catalog, problem);
 	catalog_clear(&catalog);
@@ -343,6 +372,10 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 {
 	struct manifest *manifest;
 	struct restore_facts restored;
+	struct lazy_plan plan = { 0 };
+	bool lazy = job_restores_lazily(job, previous, name);
+	/* Then it went on behind that checkpoint, even if that was to be the end. */
+	bool again = !strcmp(previous->base, name);
 	enum criu_tcp tcp;
 	int64_t begin = job->restore_begun_ms = clock_ms();
 	int ret = manifest_read(job->reader.store, name, &manifest, problem);
@@ -356,8 +389,10 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 		ret = criu_tcp_parse(json_string_value(json_object_get(restored.meta, "tcp")), &job->setup->criu,
 				     &tcp, problem);
 	if (ret == 0)
-		ret = restore_unpack(job->reader.store, manifest, job->images, restore_note, job, problem);
+		ret = restore_unpack(job->reader.store, manifest, job->images, lazy ? &plan : NULL, restore_note,
+				     job, problem);
 	if (ret) {
+		lazy_plan_free(&plan);
 		restore_free(&restored);
 		manifest_free(manifest);
 		return ret;
@@ -374,18 +409,14 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 		ret = job_hook_wait(restore_hook(job, HOOK_PRE_RESTORE, &restored), problem);
 	if (ret == 0)
 		ret = make_outputs(job, restored.stdout_bytes, restored.stderr_bytes, problem);
-	if (ret == 0) {
-		job_prepare_criu(job);
-		job->criu.tcp = tcp;
-		ret = launch(job, INIT_RESTORE, problem);
-	}
 	if (ret == 0)
-		ret = restore_job(job, manifest, &restored, problem);
+		ret = restore_job(job, manifest, &restored, tcp, lazy ? &plan : NULL, problem);
+	lazy_plan_free(&plan);
 	/* The job's memory in plain. */
 	if (ret == 0)
 		directory_remove(job->images);
 	if (ret == 0)
-		ret = confirm(job, restored.meta, !manifest->final, problem);
+		ret = confirm(job, restored.meta, again || !manifest->final, problem);
 	if (ret == 0)
 		ret = announce(job, problem);
 	if (ret == 0)
@@ -462,6 +493,8 @@ int job_begin(struct job *job, int *status, struct problem *problem)
 	else
 		ret = start_new(job, &previous, status, problem);
 	job_free_names(names, count);
+	if (ret == -EAGAIN)
+		*status = JOB_STATUS_INTERRUPTED;
 	/* Nobody runs it: the next one need not wait for the lease that was renewed above. */
 	if (ret && count && !job->reader.term.number)
 		store_release_term(job->reader.store, &previous, NULL);
@@ -594,8 +627,10 @@ static int adopt(struct job *job, struct problem *problem)
 		ret = problem_set(problem, errno, "cannot remove %s: %s", job->mark, strerror(errno));
 	if (ret == 0 && committing)
 		ret = cgroup_thaw(job->reader.cgroup, problem);
-	/* The map says what was stored, the full first collect what is there. */
 	if (ret == 0)
+		ret = job_adopt_lazy(job, problem);
+	/* The map says what was stored, the full first collect what is there. */
+	if (ret == 0 && !job->lazy)
 		ret = tasks_adopt(&job->reader.tasks, job->reader.cgroup, problem);
 	if (ret == 0)
 		log_info("%s: taken up again; its next epoch is full", job->id);
@@ -619,7 +654,8 @@ enum outcome job_adopt_until(struct job *job)
 		if (ret == -ESTALE)
 			return OUTCOME_LOST;
 		if (ret == -ESRCH)
-			return OUTCOME_EXITED;
+			return job_adopt_lazy(job, &problem) == 0 && job_lazy_failed(job) ? OUTCOME_DAMAGED :
+											    OUTCOME_EXITED;
 		if (ret == -EALREADY)
 			return OUTCOME_INTERRUPTED;
 		if (strcmp(told.text, problem.text))

@@ -11,9 +11,11 @@
 #include "hook.h"
 #include "job.h"
 #include "launch.h"
+#include "lazy.h"
 #include "manifest.h"
 #include "pace.h"
 #include "reader.h"
+#include "restore.h"
 
 enum job_state {
 	JOB_STARTING,
@@ -58,6 +60,8 @@ struct job {
 	struct criu_job criu;
 	int64_t restore_begun_ms;
 	int64_t progress_ms;            /* when it was last told how far that is */
+	struct lazy *lazy;              /* memory is still missing; NULL: all is there */
+	bool told_waiting;
 	json_t *facts;
 	json_t *bases;                  /* see job_set_output_bases(); under the lock */
 	uint64_t sequence;              /* of the last checkpoint in this term */
@@ -215,6 +219,19 @@ int job_start_capture(struct job *job, struct catalog *restored, struct problem 
 int job_put_files_back(struct job *job, struct manifest *manifest, struct catalog *catalog,
 		       struct problem *problem);
 int job_make_private(const struct job *job, struct problem *problem);
+
+/* job_lazy.c: a restore whose pages come while the job runs */
+/* Whether this restore is to be lazy; previous: the term before, name: the checkpoint. */
+bool job_restores_lazily(struct job *job, const struct term *previous, const char *name);
+/* In place of restore_run(). watch_fd is closed. */
+int job_restore_lazily(struct job *job, const struct lazy_plan *plan, struct pagemap *map, int watch_fd,
+		       const struct restore_facts *restored, struct problem *problem);
+/* Takes up what an earlier ckptd began. */
+int job_adopt_lazy(struct job *job, struct problem *problem);
+/* Whether all memory is there. It is not a time for epochs and checkpoints before. */
+bool job_lazy_done(struct job *job);
+/* The job had to be killed because memory could not come: last_failure says why. */
+bool job_lazy_failed(struct job *job);
 
 /* job_serve.c: the running job and its end */
 enum outcome job_serve(struct job *job);

@@ -30,6 +30,8 @@
 #define MOST_ROUNDS 5
 /* What an exec asks for comes no closer than this to the epoch before it. */
 #define SHORTEST_EPOCH_MS 1000
+/* How often it is looked how far the memory of a lazily restored job has come. */
+#define LAZY_TICK_MS 500
 /* How often a job that has some grace is looked at. */
 #define GRACE_TICK_MS 1000
 
@@ -476,6 +478,13 @@ static struct wants take_wants(struct job *job)
 	return wants;
 }
 
+static void job_want_again(struct job *job, const struct wants *wants)
+{
+	pthread_mutex_lock(&job->lock);
+	job->want_checkpoint |= wants->checkpoint;
+	pthread_mutex_unlock(&job->lock);
+}
+
 /* What a task has become that executes another program is collected soon: until then nothing is known of it. */
 static void take_task_events(struct job *job, const struct pollfd *wait)
 {
@@ -503,10 +512,12 @@ static void watch_tasks(const struct job *job, struct pollfd *wait)
 static void sleep_until_due(struct job *job)
 {
 	int64_t due = job->next_look_ms, now = clock_ms();
-	cleanup_free struct pollfd *wait = calloc(2 + job->reader.tasks.count, sizeof(*wait));
+	cleanup_free struct pollfd *wait = calloc(3 + job->reader.tasks.count, sizeof(*wait));
 	uint64_t count;
 
-	if (job->next_checkpoint_ms < due)
+	if (job->lazy)
+		due = now + LAZY_TICK_MS;
+	else if (job->next_checkpoint_ms < due)
 		due = job->next_checkpoint_ms;
 	if (job->exec_epoch_ms < due)
 		due = job->exec_epoch_ms;
@@ -514,12 +525,13 @@ static void sleep_until_due(struct job *job)
 		return;
 	wait[0] = (struct pollfd){ .fd = job->wake_fd, .events = POLLIN };
 	wait[1] = (struct pollfd){ .fd = job->launch.init_pidfd, .events = POLLIN };
-	watch_tasks(job, wait + 2);
-	if (poll(wait, 2 + job->reader.tasks.count, due > now ? (int)(due - now) : 0) <= 0)
+	wait[2] = (struct pollfd){ .fd = job->lazy ? lazy_fd(job->lazy) : -1, .events = POLLIN };
+	watch_tasks(job, wait + 3);
+	if (poll(wait, 3 + job->reader.tasks.count, due > now ? (int)(due - now) : 0) <= 0)
 		return;
 	if (wait[0].revents && read(job->wake_fd, &count, sizeof(count)) < 0)
 		log_debug("%s: woken by nothing", job->id);
-	take_task_events(job, wait + 2);
+	take_task_events(job, wait + 3);
 }
 
 /* The intervals are counted anew. */
@@ -542,9 +554,14 @@ static enum outcome serve_once(struct job *job)
 	if (wants.leave)
 		return OUTCOME_LEFT;
 	if (job_init_gone(job))
-		return OUTCOME_EXITED;
+		return job_lazy_failed(job) ? OUTCOME_DAMAGED : OUTCOME_EXITED;
 	if (wants.end)
 		return OUTCOME_CANCELLED;
+	/* What was asked for meanwhile is done then. */
+	if (!job_lazy_done(job)) {
+		job_want_again(job, &wants);
+		return OUTCOME_GOES_ON;
+	}
 	if (wants.final && (now >= job->next_final_ms || job->frozen_at_ms))
 		return serve_final(job);
 	if (wants.checkpoint || (!wants.final && now >= job->next_checkpoint_ms))
@@ -744,6 +761,8 @@ void job_end(struct job *job, enum outcome outcome)
 
 void job_tidy(struct job *job, enum outcome outcome)
 {
+	lazy_free(job->lazy);
+	job->lazy = NULL;
 	job_hooks_end(job);
 	if (outcome != OUTCOME_LEFT) {
 		cgroup_remove(job->reader.cgroup);

@@ -353,7 +353,8 @@ int launch_init(struct launch *launch, enum init_mode mode, const struct caller 
 		ret = fork_init((const int[INIT_FD_COUNT]){
 				[INIT_FD_SPEC] = spec, [INIT_FD_STATUS] = status, [INIT_FD_ALIVE] = alive,
 				[INIT_FD_DIRECTORY] = directory, [INIT_FD_CGROUP] = cgroup,
-				[INIT_FD_STDIN] = caller->stdin_fd }, paths->parent_cgroup, problem);
+				[INIT_FD_STDIN] = caller->stdin_fd, [INIT_FD_PAGES] = paths->pages_fd },
+				paths->parent_cgroup, problem);
 	close(take_fd(status));
 	if (ret == 0)
 		ret = await_init(launch, problem);

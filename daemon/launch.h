@@ -43,6 +43,7 @@ struct launch_paths {
 	const char *stdout_path;
 	const char *stderr_path;    /* may be stdout_path */
 	const char *private;        /* "none", or a list of directories for the job alone */
+	int pages_fd;               /* lazy restore: see INIT_FD_PAGES; else -1 */
 };
 
 /* Makes PID 1 and waits until its namespaces stand. */

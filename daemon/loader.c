@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdlib.h>
 
-#include "processors.h"
 #include "segment_reader.h"
 
 #define WORKERS_MAX 16
@@ -266,7 +265,8 @@ int loader_create(struct loader **created, struct store *store, const struct pag
 	loader->source = source;
 	loader->arg = arg;
 	loader->slot_count = slots_wanted(store);
-	loader->workers_max = processors(WORKERS_MAX);
+	/* More than processors: most of them wait for the storage. */
+	loader->workers_max = WORKERS_MAX;
 	pthread_mutex_init(&loader->lock, NULL);
 	pthread_cond_init(&loader->queued, NULL);
 	pthread_cond_init(&loader->loaded, NULL);

@@ -47,6 +47,13 @@ int manifest_parse_name(const char *name, uint64_t *term, uint64_t *sequence);
 typedef int (*page_sink)(void *arg, uint64_t address, const void *page);
 int manifest_read_space(struct store *store, struct manifest *manifest, struct space *space,
 			page_sink sink, void *arg, struct problem *problem);
+/*
+ * The same, but of pages in the regions only zero ones are left out, of the others only the address is told
+ * (page is NULL), and nothing is read.
+ */
+int manifest_read_space_without(struct store *store, struct manifest *manifest, struct space *space,
+				const struct regions *without, page_sink sink, void *arg,
+				struct problem *problem);
 /* Writes the content of a named file to fd, of a new file; zeros become holes. -ENOENT: there is none. */
 int manifest_read_file(struct store *store, struct manifest *manifest, const char *name, int fd,
 		       struct problem *problem);

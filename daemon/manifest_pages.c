@@ -6,6 +6,7 @@
 
 #include "bytes.h"
 #include "cleanup.h"
+#include "lazy_table.h"
 #include "loader.h"
 #include "manifest.h"
 #include "segment_reader.h"
@@ -15,6 +16,8 @@
 /* The blocks of a space in the order of address, each run of pages of one block once. */
 struct lookahead {
 	const struct space *space;
+	const struct regions *without;
+	size_t region;
 	struct leaf *leaf; /* NULL: at number the next one is to be found */
 	uint64_t number;
 	unsigned int i;
@@ -30,6 +33,11 @@ static bool lookahead_leaf(struct lookahead *ahead)
 	return ahead->leaf;
 }
 
+static uint64_t leaf_address(uint64_t number, unsigned int i)
+{
+	return (number * LEAF_PAGES + i) * PAGE_BYTES;
+}
+
 static uint32_t lookahead_next(void *arg)
 {
 	struct lookahead *ahead = arg;
@@ -39,7 +47,8 @@ static uint32_t lookahead_next(void *arg)
 		for (; ahead->i < LEAF_PAGES; ahead->i++) {
 			block = ahead->leaf->block[ahead->i];
 			if (!(ahead->leaf->held & (1ULL << ahead->i)) || block == BLOCK_ZERO ||
-			    block == ahead->last)
+			    block == ahead->last ||
+			    regions_hold(ahead->without, &ahead->region, leaf_address(ahead->number, ahead->i)))
 				continue;
 			ahead->last = block;
 			return block;
@@ -50,6 +59,8 @@ static uint32_t lookahead_next(void *arg)
 
 struct giver {
 	struct space *space;
+	const struct regions *without;
+	size_t region;
 	struct loader *loader;
 	page_sink sink;
 	void *arg;
@@ -63,6 +74,8 @@ static int page_give(struct giver *giver, struct leaf *leaf, unsigned int i, uin
 	unsigned int index = leaf->index[i];
 	int err;
 
+	if (regions_hold(giver->without, &giver->region, address))
+		return leaf->block[i] == BLOCK_ZERO ? 0 : giver->sink(giver->arg, address, NULL);
 	if (leaf->block[i] == BLOCK_ZERO)
 		return giver->sink(giver->arg, address, zero);
 	err = loader_get(giver->loader, leaf->block[i], &plain, giver->problem);
@@ -81,15 +94,17 @@ static int leaf_give(struct giver *giver, struct leaf *leaf, uint64_t number)
 
 	for (i = 0; i < LEAF_PAGES && !err; i++)
 		if (leaf->held & (1ULL << i))
-			err = page_give(giver, leaf, i, (number * LEAF_PAGES + i) * PAGE_BYTES);
+			err = page_give(giver, leaf, i, leaf_address(number, i));
 	return err;
 }
 
-int manifest_read_space(struct store *store, struct manifest *manifest, struct space *space,
-			page_sink sink, void *arg, struct problem *problem)
+int manifest_read_space_without(struct store *store, struct manifest *manifest, struct space *space,
+				const struct regions *without, page_sink sink, void *arg,
+				struct problem *problem)
 {
-	struct lookahead ahead = { .space = space, .last = BLOCK_ZERO };
-	struct giver giver = { .space = space, .sink = sink, .arg = arg, .problem = problem };
+	struct lookahead ahead = { .space = space, .without = without, .last = BLOCK_ZERO };
+	struct giver giver = { .space = space, .without = without, .sink = sink, .arg = arg,
+			       .problem = problem };
 	struct leaf *leaf;
 	uint64_t number;
 	int err = loader_create(&giver.loader, store, manifest->map, lookahead_next, &ahead, problem);
@@ -100,6 +115,14 @@ int manifest_read_space(struct store *store, struct manifest *manifest, struct s
 		err = leaf_give(&giver, leaf, number);
 	loader_destroy(giver.loader);
 	return err;
+}
+
+int manifest_read_space(struct store *store, struct manifest *manifest, struct space *space,
+			page_sink sink, void *arg, struct problem *problem)
+{
+	static const struct regions none;
+
+	return manifest_read_space_without(store, manifest, space, &none, sink, arg, problem);
 }
 
 /* ---- files ---- */

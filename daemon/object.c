@@ -300,6 +300,24 @@ void object_announce(struct object_reader *reader, uint64_t offset, uint64_t len
 	reader->store->backend->kind->announce(&reader->object, offset, length);
 }
 
+void object_go_direct(struct object_reader *reader)
+{
+	const struct backend_kind *kind = reader->store->backend->kind;
+
+	if (kind->go_direct)
+		kind->go_direct(&reader->object);
+}
+
+/* Where in the buffer it is: *at. */
+static ssize_t read_block(struct object_reader *reader, uint8_t *buffer, size_t length, uint64_t offset,
+			  size_t *at)
+{
+	*at = 0;
+	if (reader->object.direct)
+		return reader->store->backend->kind->read_direct(&reader->object, buffer, length, offset, at);
+	return read_at(reader, buffer, length, offset);
+}
+
 static int block_problem(struct object_reader *reader, int err, uint64_t offset,
 			 const char *reason, struct problem *problem)
 {
@@ -316,17 +334,18 @@ int object_read(struct object_reader *reader, struct block_codec *codec, uint64_
 {
 	const char *reason = "is cut short";
 	ssize_t got;
+	size_t at;
 	int err = -EBADMSG;
 
 	if (offset > reader->object.length || stored > reader->object.length - offset)
 		return block_problem(reader, err, offset, reason, problem);
 	if (stored > block_stored_max(codec))
 		return block_problem(reader, err, offset, "is too long", problem);
-	got = read_at(reader, buffer, stored, offset);
+	got = read_block(reader, buffer, stored, offset, &at);
 	if (got < 0)
 		return store_problem(reader->store, problem, -got, "read", reader->name);
 	if ((size_t)got == stored)
-		err = block_open(codec, reader->sealer, offset, buffer, stored, header, plain,
+		err = block_open(codec, reader->sealer, offset, buffer + at, stored, header, plain,
 				 &reason);
 	return err ? block_problem(reader, err, offset, reason, problem) : 0;
 }

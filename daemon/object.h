@@ -86,7 +86,12 @@ struct object_reader {
 int object_open(struct object_reader *reader, struct store *store, const struct object_id *id,
 		struct problem *problem);
 void object_close(struct object_reader *reader);
-/* Reads the block at offset with the stored length into plain; buffer has block_stored_max(codec). */
+/* Much will be read, once. */
+void object_go_direct(struct object_reader *reader);
+/*
+ * Reads the block at offset with the stored length into plain; buffer has block_stored_max(codec), and after
+ * object_go_direct() DIRECT_ROOM more, aligned to DIRECT_ALIGN.
+ */
 int object_read(struct object_reader *reader, struct block_codec *codec, uint64_t offset,
 		uint32_t stored, uint8_t *buffer, struct block_header *header, uint8_t *plain,
 		struct problem *problem);

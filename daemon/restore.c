@@ -3,21 +3,26 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "catalog.h"
 #include "cleanup.h"
+#include "core_image.h"
 #include "directory.h"
 #include "faults.h"
 #include "image.h"
+#include "vma_image.h"
 
 /* One unpacking: the position over all spaces. */
 struct unpack {
 	struct store *store;
 	struct manifest *manifest;
 	const char *images;
+	struct lazy_plan *plan;         /* NULL: all pages now */
+	struct regions pointed;         /* cannot come later */
 	struct image_writer writer;
 	uint32_t pages_id;
 	uint64_t done;
@@ -35,22 +40,67 @@ static int take_page(void *arg, uint64_t address, const void *page)
 
 	if (++unpack->done % PROGRESS_PAGES == 0 && unpack->progress)
 		unpack->progress(unpack->arg, unpack->done, unpack->all);
-	return image_page(&unpack->writer, address, page);
+	return page ? image_page(&unpack->writer, address, page) :
+		      image_lazy_page(&unpack->writer, address);
+}
+
+/*
+ * A page that CRIU puts in place before it watches the rest of the mapping must not become a huge one, which
+ * would fill what is missing with zeros.  Only where images have a parent does CRIU see to that: it gets one
+ * without any pages.
+ */
+static int make_parent(struct unpack *unpack, const struct space *space)
+{
+	struct image_writer writer;
+	char parent[PATH_MAX];
+	int ret;
+
+	snprintf(parent, sizeof(parent), "%s/parent", unpack->images);
+	ret = directory_make(parent, unpack->problem);
+	if (ret == 0)
+		ret = image_open(&writer, parent, SPACE_TASK, space_id(space), unpack->pages_id + 1, unpack->problem);
+	if (ret)
+		return ret;
+	ret = image_close(&writer);
+	return ret ? problem_set(unpack->problem, -ret, "cannot write into %s: %s", parent, strerror(-ret)) : 0;
+}
+
+/* CRIU's own files are there already. */
+static int plan_space(struct unpack *unpack, const struct space *space, const struct regions **later)
+{
+	static const struct regions none;
+	struct lazy_areas *areas;
+	int ret;
+
+	*later = &none;
+	if (!unpack->plan || space_kind(space) != SPACE_TASK)
+		return 0;
+	ret = make_parent(unpack, space);
+	if (ret)
+		return ret;
+	areas = lazy_plan_add(unpack->plan, space_id(space));
+	if (!areas)
+		return problem_set(unpack->problem, ENOMEM, "no memory to plan the restore");
+	*later = &areas->regions;
+	return vma_image_lazy(unpack->images, space_id(space), &unpack->pointed, &areas->regions, unpack->problem);
 }
 
 static int unpack_space(struct space *space, void *arg)
 {
 	struct unpack *unpack = arg;
+	const struct regions *later;
 	int closed, ret;
 
 	if (space_kind(space) == SPACE_FILE)
 		return 0;
-	ret = image_open(&unpack->writer, unpack->images, space_kind(space), space_id(space),
-			 ++unpack->pages_id, unpack->problem);
+	ret = plan_space(unpack, space, &later);
+	if (ret == 0)
+		ret = image_open(&unpack->writer, unpack->images, space_kind(space), space_id(space),
+				 ++unpack->pages_id, unpack->problem);
 	if (ret)
 		return ret;
-	ret = manifest_read_space(unpack->store, unpack->manifest, space, take_page, unpack,
-				  unpack->problem);
+	ret = manifest_read_space_without(unpack->store, unpack->manifest, space, later, take_page, unpack,
+					  unpack->problem);
 	closed = image_close(&unpack->writer);
 	if (ret == 0 && closed)
 		return problem_set(unpack->problem, -closed, "cannot write CRIU's images into %s: %s",
@@ -118,18 +168,22 @@ int restore_read(const struct manifest *manifest, struct restore_facts *facts,
 }
 
 int restore_unpack(struct store *store, struct manifest *manifest, const char *images,
-		   restore_progress progress, void *arg, struct problem *problem)
+		   struct lazy_plan *plan, restore_progress progress, void *arg,
+		   struct problem *problem)
 {
-	struct unpack unpack = { .store = store, .manifest = manifest, .images = images,
+	struct unpack unpack = { .store = store, .manifest = manifest, .images = images, .plan = plan,
 				 .progress = progress, .arg = arg, .problem = problem };
 	int ret = directory_make_empty(images, problem);
 
 	pagemap_for_each(manifest->map, count_memory, &unpack.all);
-	if (ret == 0)
-		ret = pagemap_for_each(manifest->map, unpack_space, &unpack);
 	for (size_t i = 0; i < manifest->file_count && ret == 0; i++)
 		if (strcmp(packed_file_name(manifest->files[i]), CATALOG_NAME))
 			ret = unpack_file(&unpack, packed_file_name(manifest->files[i]));
+	if (ret == 0 && plan)
+		ret = core_images_pointed(images, &unpack.pointed, problem);
+	if (ret == 0)
+		ret = pagemap_for_each(manifest->map, unpack_space, &unpack);
+	regions_free(&unpack.pointed);
 	return ret;
 }
 

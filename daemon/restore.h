@@ -3,7 +3,8 @@
  * Restoring a job in steps.  restore_read() says what the checkpoint is of; restore_unpack() reads a
  * whole checkpoint from the store into CRIU's images on the local disk, authenticating every byte,
  * and touches nothing else: only after it may the job's term be taken.  restore_run() then lets CRIU
- * make the job.  The images are stock ones: `ckptctl export` ends with them.
+ * make the job.  The images are stock ones: `ckptctl export` ends with them.  With a plan the pages that
+ * may come when the job runs are left out (lazy.h), and nothing is known of them yet.
  */
 #ifndef CKPT_RESTORE_H
 #define CKPT_RESTORE_H
@@ -12,6 +13,7 @@
 
 #include "criu.h"
 #include "files.h"
+#include "lazy.h"
 #include "manifest.h"
 #include "problem.h"
 #include "store.h"
@@ -32,7 +34,8 @@ int restore_read(const struct manifest *manifest, struct restore_facts *facts,
 		 struct problem *problem);
 /* -EBADMSG: damaged, try an older one. */
 int restore_unpack(struct store *store, struct manifest *manifest, const char *images,
-		   restore_progress progress, void *arg, struct problem *problem);
+		   struct lazy_plan *plan, restore_progress progress, void *arg,
+		   struct problem *problem);
 int restore_run(const struct criu_job *criu, const struct restore_facts *facts, int timeout_ms,
 		struct problem *problem);
 void restore_free(struct restore_facts *facts);

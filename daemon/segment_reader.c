@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define SEGMENTS_OPEN 32
+#define BUFFER_BYTES ((BLOCK_STORED_MAX + DIRECT_ROOM) / DIRECT_ALIGN * DIRECT_ALIGN + DIRECT_ALIGN)
 
 struct open_segment {
 	const struct segment *segment; /* NULL: not in use */
@@ -32,15 +33,22 @@ struct segment_reader *segment_reader_create(struct store *store)
 	return reader;
 }
 
-void segment_reader_destroy(struct segment_reader *reader)
+void segment_reader_forget(struct segment_reader *reader)
 {
 	size_t i;
 
-	if (!reader)
-		return;
-	for (i = 0; i < SEGMENTS_OPEN; i++)
+	for (i = 0; i < SEGMENTS_OPEN; i++) {
 		if (reader->segments[i].segment)
 			object_close(&reader->segments[i].object);
+		reader->segments[i].segment = NULL;
+	}
+}
+
+void segment_reader_destroy(struct segment_reader *reader)
+{
+	if (!reader)
+		return;
+	segment_reader_forget(reader);
 	block_codec_destroy(reader->codec);
 	free(reader->buffer);
 	free(reader);
@@ -62,9 +70,11 @@ static int segment_open(struct segment_reader *reader, struct open_segment *open
 		err = object_open(&open->object, reader->store, &id, problem);
 	if (err == -ENOENT)
 		return store_damaged(reader->store, problem, open->object.name, "it is missing");
-	if (!err)
-		open->segment = segment;
-	return err;
+	if (err)
+		return err;
+	object_go_direct(&open->object);
+	open->segment = segment;
+	return 0;
 }
 
 static int segment_find(struct segment_reader *reader, const struct segment *segment,
@@ -102,7 +112,7 @@ static int read_block(struct segment_reader *reader, const struct segment *segme
 		reader->codec = block_codec_create((struct compression){ .method = COMPRESSION_NONE },
 						   BLOCK_CONTENT_MAX);
 	if (!reader->buffer)
-		reader->buffer = malloc(BLOCK_STORED_MAX);
+		reader->buffer = aligned_alloc(DIRECT_ALIGN, BUFFER_BYTES);
 	if (!reader->codec || !reader->buffer)
 		return problem_set(problem, ENOMEM, "no memory to read %s/%s", reader->store->path,
 				   (*object)->name);

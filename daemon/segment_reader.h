@@ -15,6 +15,8 @@ struct segment_reader;
 /* NULL when memory is out. */
 struct segment_reader *segment_reader_create(struct store *store);
 void segment_reader_destroy(struct segment_reader *reader);
+/* Segments are opened anew: those that are open may be of a storage that was away meanwhile. */
+void segment_reader_forget(struct segment_reader *reader);
 /* plain has BLOCK_PLAIN_BYTES and gets the pages and their hashes. */
 int segment_reader_block(struct segment_reader *reader, const struct block *block, uint8_t *plain,
 			 struct problem *problem);

@@ -14,6 +14,7 @@ int bench_policy(int argc, char **argv);
 int bench_ladder(int argc, char **argv);
 int bench_advise(int argc, char **argv);
 int bench_page(int argc, char **argv);
+int bench_restore(int argc, char **argv);
 
 /* One figure, measured several times. */
 struct samples {

@@ -14,6 +14,7 @@ static const struct {
 } benches[] = {
 	{ "track", bench_track, "finding written pages: the mechanisms against /proc" },
 	{ "stream", bench_stream, "pages on their way to a store: against fio, memcpy, process_vm_readv" },
+	{ "restore", bench_restore, "a checkpoint on its way back: against fio, criu restore" },
 	{ "policy", bench_policy, "interruptions that make the window, simulated" },
 	{ "dump", bench_dump, "a job's checkpoints against criu dump" },
 	{ "ladder", bench_ladder, "what a command's own run costs, from nothing of ckpt to a chain of restores" },

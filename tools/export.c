@@ -243,7 +243,7 @@ static int export_parts(const struct request *request, struct store *store, cons
 
 	progress_begin(&progress, job, false);
 	if (ret == 0)
-		ret = restore_unpack(store, manifest, request->directory, show, &progress, problem);
+		ret = restore_unpack(store, manifest, request->directory, NULL, show, &progress, problem);
 	progress_end(&progress);
 	if (ret == 0)
 		ret = write_files(request, store, manifest, &catalog, problem);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "commands.h"
+#include "region.h"
 #include "job.h"
 
 static json_int_t integer(const json_t *object, const char *key)
@@ -40,6 +41,12 @@ static void print_job(const json_t *job)
 	       (long long)integer(checkpoint, "flush_ms"), forecast);
 	if (json_object_get(job, "mechanism_reason"))
 		printf("  mechanism %s, because %s\n", string(job, "mechanism"), string(job, "mechanism_reason"));
+	if (json_object_get(job, "restore_reason"))
+		printf("  restored eagerly, because %s\n", string(job, "restore_reason"));
+	if (integer(job, "lazy_pages") > integer(job, "lazy_pages_given"))
+		printf("  %.1f of %.1f MiB of its memory are here, the rest comes while it runs\n",
+		       (double)integer(job, "lazy_pages_given") * PAGE_BYTES / (1 << 20),
+		       (double)integer(job, "lazy_pages") * PAGE_BYTES / (1 << 20));
 	if (integer(epoch, "frozen_ms"))
 		printf("  the last epoch stopped it for %lld ms\n", (long long)integer(epoch, "frozen_ms"));
 	if (unprotected)

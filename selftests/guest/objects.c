@@ -213,6 +213,7 @@ static void time_begin(void)
 {
 	struct itimerspec period = { { 0, PERIOD_MS * 1000000 }, { 0, PERIOD_MS * 1000000 } };
 	struct itimerspec far = { { 0, 0 }, { 3600, 0 } };
+	struct itimerval once = { .it_value = { 100000, 0 } };
 	struct itimerval old = { { 0, PERIOD_MS * 1000 }, { 0, PERIOD_MS * 1000 } };
 	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN + 1 };
 
@@ -228,6 +229,7 @@ static void time_begin(void)
 	need(timerfd_settime(late, 0, &far, NULL), "timerfd_settime");
 	need(timer_settime(posix_timer, 0, &period, NULL), "timer_settime");
 	need(setitimer(ITIMER_REAL, &old, NULL), "setitimer");
+	need(setitimer(ITIMER_PROF, &once, NULL), "setitimer");
 }
 
 static void clocks_check(void)
@@ -251,6 +253,7 @@ static void timers_check(void)
 {
 	int64_t elapsed = clock_ms(CLOCK_MONOTONIC) - timers_began_ms, late_ms;
 	struct itimerspec left, armed;
+	struct itimerval once;
 	uint64_t count = 0;
 
 	if (read(timer_descriptor, &count, sizeof(count)) == sizeof(count))
@@ -264,6 +267,7 @@ static void timers_check(void)
 	if (late_ms < -2000 || late_ms > 2000 + absences * MOVE_MS)
 		fail("after %lld ms and %u absences a timerfd of an hour has %lld s left", (long long)elapsed, absences,
 		     (long long)left.it_value.tv_sec);
+	expect(getitimer(ITIMER_PROF, &once) == 0 && once.it_value.tv_sec > 90000, "a timer that fires once");
 	expect(timer_gettime(posix_timer, &armed) == 0 && armed.it_interval.tv_nsec == PERIOD_MS * 1000000,
 	       "the POSIX timer is armed");
 	expect(now < 20 || (alarms > 2 && posix_alarms > 2), "timers that send signals have sent some");

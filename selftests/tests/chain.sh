@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: a job is restored ten times in a row, each time elsewhere: unwritten pages cost nothing, the store stays small
 # KERNELS: first
+# RUN: guest
 # Usage: chain.sh [COUNT]
 set -eu
 . "${0%/*}/lib.sh"

@@ -157,6 +157,52 @@ case_no_mark() {
 	end
 }
 
+# --- a restore that fails midway: it can be tried again ---
+
+restore_fails() { # PATTERN
+	: >err
+	start
+	run_ends 125 200
+	grep -- "$1" err
+	await "ckptd to forget the job" 30 no_jobs
+	test -z "$(find /var/lib/ckpt/jobs /sys/fs/cgroup -mindepth 1 -name '*1000-j*')"
+}
+
+case_restore_fails() {
+	configure "criu_timeout = 5s"
+	ckptd_start
+	start
+	epoch
+	ckptctl drain
+	run_ends 75
+	sha256sum "$store/1000-j/"* >/tmp/before
+
+	echo "- no room for the images: the store is as it was"
+	ckptd_stop
+	mount -t tmpfs -o size=512k tmpfs /var/lib/ckpt
+	ckptd_start
+	restore_fails 'cannot write.*No space left'
+	sha256sum "$store/1000-j/"* | diff /tmp/before -
+	ckptd_stop
+	umount /var/lib/ckpt
+
+	echo "- files cannot be put back, criu does not come back"
+	ckptd_start CKPT_FAULT=restore.files=EIO
+	restore_fails .
+	ckptd_restart
+	echo stuck >/tmp/criu-fault
+	restore_fails 'criu_timeout'
+	rm /tmp/criu-fault
+
+	echo "- all that had failed has left what there is to restore"
+	for object in manifest seg; do
+		grep "/$object-" /tmp/before | sha256sum -c --quiet
+	done
+	start
+	goes_on
+	end
+}
+
 # --- what cannot be saved ---
 
 hold_start() { # NAME COMMAND…
@@ -320,7 +366,7 @@ case_killed() {
 	end
 }
 
-for name in ${*:-criu_fails criu_crashes_first killed_frozen thawed no_mark unsaveable killed}; do
+for name in ${*:-criu_fails criu_crashes_first killed_frozen thawed no_mark restore_fails unsaveable killed}; do
 	rm -f /tmp/criu-fault /tmp/criu-waits
 	cp "$tests/fake-criu" /tmp/criu
 	criu=/tmp/criu

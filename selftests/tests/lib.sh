@@ -255,7 +255,7 @@ clean_up() {
 		echo 0 >"$cgroup/cgroup.freeze"
 	done
 	[ ! -e /tmp/ckptd.pid ] || kill -9 "$(cat /tmp/ckptd.pid)" 2>/dev/null || :
-	for pid in $(pgrep -x 'ckptctl|ckpt-init|ckptd-criu'); do kill -9 "$pid" || :; done
+	for pid in $(pgrep -x 'ckptctl|ckpt-init|ckptd-criu|ckpt-pages|ckpt-holder'); do kill -9 "$pid" || :; done
 	for cgroup in $(find /sys/fs/cgroup -mindepth 1 -type d -name '*1000-*'); do
 		await "the cgroup's end" 10 rmdir "$cgroup"
 	done

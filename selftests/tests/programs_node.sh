@@ -107,7 +107,7 @@ job_saved() {
 	esac
 }
 
-# Three at a time, so that each begins soon, and none has ended when its moment comes.
+# So few at a time that each begins soon, and none has ended when its moment comes.
 interrupt() {
 	jobs_begin
 	await "the programs to run" 150 jobs_run
@@ -128,7 +128,7 @@ phase_interrupt() {
 	classes
 	server_start
 	seed=$(($(cat /share/seed) + $(cat /share/left 2>/dev/null | wc -l)))
-	split -l 3 $jobs /tmp/group.
+	split -l "$(cat /share/at_once)" $jobs /tmp/group.
 	for jobs in /tmp/group.*; do interrupt; done
 	jobs=/tmp/jobs
 	echo "$name" >>/share/left
@@ -144,18 +144,21 @@ job_ended() {
 # One per processor at a time.
 references() {
 	chmod 755 /share
-	mkdir -p /tmp/reference
+	mkdir -p /var/tmp/reference
 	while read -r program; do
-		install -d -o scientist "/tmp/reference/$program"
+		install -d -o scientist "/var/tmp/reference/$program"
 	done <$jobs
 	# shellcheck disable=SC2016 # for the inner shell
 	xargs -P 2 -I PROGRAM unshare -m -i sh -euc '
 		mkdir -p /var/tmp/private/$1
 		chmod 1777 /var/tmp/private/$1
-		cd /tmp/reference/$1
+		cd /var/tmp/reference/$1
 		mount --bind /var/tmp/private/$1 /tmp
 		exec setpriv --reuid scientist --regid scientist --init-groups --reset-env "$2/programs/$1" "$3" \
-			>out 2>err </dev/null' sh PROGRAM $tests "$length" <$jobs || echo "a reference run failed"
+			>out 2>err </dev/null' sh PROGRAM $tests "$length" <$jobs || {
+		tail -n 5 /var/tmp/reference/*/err
+		return 1
+	}
 }
 
 job_check() {
@@ -164,8 +167,8 @@ job_check() {
 		echo "$program was not interrupted: it was too short, or took too long to begin"
 		return 1
 	fi
-	for file in out result*; do cmp "$file" "/tmp/reference/$program/$file"; done
-	echo "program: $program, $(sh -c "$(field_of "$program" VERSION)"), $(criu --version | sed -n 's/Version/CRIU/p'), $(uname -r):" \
+	for file in out result*; do cmp "$file" "/var/tmp/reference/$program/$file"; done
+	echo "program: $program, $(sh -c "$(field_of "$program" VERSION)"), $(criu --version | sed -n 's/^Version:/CRIU/p'), $(uname -r):" \
 		"restored $restores times, same results"
 }
 

@@ -177,7 +177,7 @@ static int unpack(struct store *store, const char *name)
 	snprintf(images, sizeof(images), "%s/images", directory);
 	err = restore_read(manifest, &facts, &problem);
 	if (!err)
-		err = restore_unpack(store, manifest, images, NULL, NULL, &problem);
+		err = restore_unpack(store, manifest, images, NULL, NULL, NULL, &problem);
 	restore_free(&facts);
 	manifest_free(manifest);
 	return err;

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "core_image.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "image_reader.h"
+
+#define MAGIC_CORE 0x55053847u
+
+/* Where an address may be. */
+#define LOWEST PAGE_BYTES
+#define HIGHEST (1ULL << 56)
+
+enum {
+	CORE_THREAD_INFO = 2,
+	CORE_THREAD = 4,
+	THREAD_INFO_CLEAR_TID = 1,
+	THREAD_INFO_REGISTERS = 2,
+	THREAD_ROBUST_LIST = 1,
+};
+
+static int add_page(struct regions *regions, uint64_t address)
+{
+	address -= address % PAGE_BYTES;
+	return address < LOWEST || address >= HIGHEST ? 0 : regions_add(regions, address, address + PAGE_BYTES, 0);
+}
+
+/* number 0: those of all fields. */
+static int add_numbers(struct regions *regions, struct image_reader message, uint64_t number)
+{
+	struct image_field field;
+	int ret = 0;
+
+	while (ret == 0 && image_next(&message, &field))
+		if (!number || field.number == number)
+			ret = add_page(regions, field.value);
+	return message.bad ? -EBADMSG : ret;
+}
+
+static int add_thread(struct regions *regions, const struct image_reader *core)
+{
+	struct image_reader info = image_inner(core, CORE_THREAD_INFO);
+	int ret = add_numbers(regions, info, THREAD_INFO_CLEAR_TID);
+
+	if (ret == 0)
+		ret = add_numbers(regions, image_inner(&info, THREAD_INFO_REGISTERS), 0);
+	if (ret == 0)
+		ret = add_numbers(regions, image_inner(core, CORE_THREAD), THREAD_ROBUST_LIST);
+	return ret;
+}
+
+static int read_core(const char *path, struct regions *regions, struct problem *problem)
+{
+	cleanup_free uint8_t *bytes = NULL;
+	struct image_reader core;
+	int ret = image_read(path, MAGIC_CORE, &bytes, &core, problem);
+
+	if (ret)
+		return ret;
+	ret = add_thread(regions, &core);
+	if (ret == -EBADMSG)
+		return image_unknown(path, problem);
+	return ret ? problem_set(problem, -ret, "no memory to read %s", path) : 0;
+}
+
+int core_images_pointed(const char *directory, struct regions *regions, struct problem *problem)
+{
+	DIR *dir = opendir(directory);
+	char path[PATH_MAX];
+	struct dirent *entry;
+	int ret = dir ? 0 : problem_set(problem, errno, "cannot read %s: %s", directory, strerror(errno));
+
+	while (ret == 0 && (entry = readdir(dir))) {
+		if (strncmp(entry->d_name, "core-", 5))
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", directory, entry->d_name);
+		ret = read_core(path, regions, problem);
+	}
+	if (dir)
+		closedir(dir);
+	if (ret == 0 && regions_normalise(regions))
+		ret = problem_set(problem, ENOMEM, "no memory to read %s", directory);
+	return ret;
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * CRIU's images of threads, core-TID.img: one record of which only addresses are read:
+ *
+ *   core_entry          2 thread_info_x86, 4 thread_core_entry
+ *   thread_info_x86     1 clear_tid_addr, 2 user_x86_regs_entry (all of them numbers)
+ *   thread_core_entry   1 futex_rla
+ *
+ * Not every way in which the kernel touches a program's memory can wait for a page that comes later: a thread's
+ * end clears a word and walks the list of robust futexes, and some futex calls, begun again after a restore,
+ * would fail.  All these addresses are in registers or set by system calls that CRIU saves.
+ */
+#ifndef CKPT_CORE_IMAGE_H
+#define CKPT_CORE_IMAGE_H
+
+#include "problem.h"
+#include "region.h"
+
+/* Adds the pages that threads of any process point to, sorted. */
+int core_images_pointed(const char *directory, struct regions *regions, struct problem *problem);
+
+#endif

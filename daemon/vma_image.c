@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "vma_image.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "cleanup.h"
+#include "image_reader.h"
+
+#define MAGIC_MM 0x57492820u
+
+/* CRIU's status of an ordinary private anonymous mapping; any other bit but these two keeps it from being lazy. */
+#define STATUS_REGULAR (1u << 0)
+#define STATUS_HEAP (1u << 5)
+#define STATUS_ANON_PRIVATE (1u << 9)
+
+enum {
+	MM_ARGUMENTS = 8,               /* start, and then end */
+	MM_ENVIRONMENT = 10,
+	MM_MAPPING = 14,
+};
+
+struct vma {
+	uint64_t start, end, flags, status, advice;
+};
+
+static bool read_vma(struct image_reader bytes, struct vma *vma)
+{
+	struct image_field field;
+
+	*vma = (struct vma){ 0 };
+	while (image_next(&bytes, &field)) {
+		switch (field.number) {
+		case 1: vma->start = field.value; break;
+		case 2: vma->end = field.value; break;
+		case 6: vma->flags = field.value; break;
+		case 7: vma->status = field.value; break;
+		case 9: vma->advice = field.value; break;
+		}
+	}
+	return !bytes.bad && vma->start < vma->end && !(vma->start % PAGE_BYTES) && !(vma->end % PAGE_BYTES);
+}
+
+static bool may_be_lazy(const struct vma *vma)
+{
+	return vma->flags & MAP_ANONYMOUS && vma->flags & MAP_PRIVATE &&
+	       !(vma->flags & (MAP_LOCKED | MAP_HUGETLB)) && vma->status & STATUS_ANON_PRIVATE &&
+	       !(vma->status & ~(STATUS_REGULAR | STATUS_HEAP | STATUS_ANON_PRIVATE)) &&
+	       !(vma->advice & 1u << MADV_WIPEONFORK);
+}
+
+/* What is not kept of it. The category keeps neighbours apart: CRIU watches each mapping by itself. */
+static int add_without(struct regions *regions, const struct vma *vma, const struct regions *kept, uint32_t category)
+{
+	uint64_t start = vma->start;
+	int ret = 0;
+
+	for (size_t i = 0; i < kept->count && ret == 0; i++) {
+		const struct region *keep = &kept->list[i];
+
+		if (keep->end <= start || keep->start >= vma->end)
+			continue;
+		if (keep->start > start)
+			ret = regions_add(regions, start, keep->start, category);
+		start = keep->end;
+	}
+	return ret || start >= vma->end ? ret : regions_add(regions, start, vma->end, category);
+}
+
+/* /proc shows a program's arguments and environment, and does not wait for them. */
+static int keep_strings(struct image_reader mm, struct regions *kept)
+{
+	uint64_t ends[4] = { 0 };
+	struct image_field field;
+	int ret = 0;
+
+	while (image_next(&mm, &field))
+		if (field.number >= MM_ARGUMENTS && field.number < MM_ARGUMENTS + 4)
+			ends[field.number - MM_ARGUMENTS] = field.value;
+	for (int i = 0; i < 4 && ret == 0; i += 2)
+		if (ends[i] < ends[i + 1])
+			ret = regions_add(kept, ends[i] & -(uint64_t)PAGE_BYTES,
+					  (ends[i + 1] + PAGE_BYTES - 1) & -(uint64_t)PAGE_BYTES, 0);
+	return mm.bad ? -EBADMSG : ret ? ret : regions_normalise(kept);
+}
+
+static int add_mappings(struct image_reader mm, const struct regions *kept, struct regions *regions)
+{
+	struct image_field field;
+	struct vma vma;
+	uint32_t count = 0;
+	int ret = 0;
+
+	while (ret == 0 && image_next(&mm, &field)) {
+		if (field.number != MM_MAPPING)
+			continue;
+		if (!read_vma(field.inner, &vma))
+			return -EBADMSG;
+		if (may_be_lazy(&vma))
+			ret = add_without(regions, &vma, kept, count++ & 1);
+	}
+	return mm.bad ? -EBADMSG : ret;
+}
+
+int vma_image_lazy(const char *directory, uint64_t id, const struct regions *pointed, struct regions *regions,
+		   struct problem *problem)
+{
+	char path[PATH_MAX];
+	cleanup_free uint8_t *bytes = NULL;
+	struct image_reader mm;
+	struct regions kept = { 0 };
+	int ret;
+
+	snprintf(path, sizeof(path), "%s/mm-%lu.img", directory, id);
+	ret = image_read(path, MAGIC_MM, &bytes, &mm, problem);
+	if (ret)
+		return ret;
+	ret = regions_add_all(&kept, pointed);
+	if (ret == 0)
+		ret = keep_strings(mm, &kept);
+	if (ret == 0)
+		ret = add_mappings(mm, &kept, regions);
+	regions_free(&kept);
+	if (ret == -EBADMSG)
+		return image_unknown(path, problem);
+	return ret ? problem_set(problem, -ret, "no memory to read %s", path) : 0;
+}
