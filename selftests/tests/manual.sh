@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: the examples in the manual pages do what is said there
 # KERNELS: first
-# RUN: guest --disk 512
+# RUN: guest
 # Those behind '# ' are root's, those behind '$ ' a user's. ./solver case.in is a job of the test's.
 # shellcheck disable=SC2034,SC2154 # lib.sh's
 set -eu
@@ -88,12 +88,11 @@ ckptctl_page() {
 	check_digest out memory --arena-mib 8
 }
 
+# Without the one of root's, which writes gigabytes.
 ckptbench_page() {
-	mkdir -p /var/tmp
-	mkfs.ext4 -q /dev/vda
-	mount /dev/vda /var/tmp
-	run_examples ckptbench.1
-	umount /var/tmp
+	examples ckptbench.1 | grep '^\$ ' >/tmp/examples
+	test -s /tmp/examples
+	while read -r line <&9; do run_example "$line"; done 9</tmp/examples
 }
 
 # The program of ckpt(4) tells of what a process writes between two looks.

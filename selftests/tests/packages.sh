@@ -25,8 +25,11 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/root DEBIAN_FRONT
 cd /share
 # All that is needed is there, but for C++, that build-essential asks for.
 dpkg-checkbuilddeps -I "ckpt-$VERSION/packaging/debian/control"
+# The newer one is only there to be newer.
+options=
 for tree in "ckpt-$VERSION" newer; do
-	DEB_BUILD_OPTIONS="parallel=$(nproc)" make -C "$tree" deb DEB_OPTIONS=-d >"$tree.log" 2>&1 || { tail -n 30 "$tree.log"; exit 1; }
+	DEB_BUILD_OPTIONS="parallel=$(nproc) $options" make -C "$tree" deb DEB_OPTIONS=-d >"$tree.log" 2>&1 || { tail -n 30 "$tree.log"; exit 1; }
+	options=noopt
 done
 mv "ckpt-$VERSION/build/deb" old.d
 mv newer/build/deb new.d
