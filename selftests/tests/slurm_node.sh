@@ -184,6 +184,9 @@ has_checkpoint() { # ID: of a job
 	find /mnt/store/ckpt -path "*-slurm-$1-*/manifest-*" | grep -q .
 }
 
+# Where node2, which caches what it finds, sees it at once.
+at_once() { on node2 "as_scientist env --chdir=$job $*"; } # COMMAND…
+
 retire() { on node2 "/usr/lib/ckpt/slurm/retire $*"; } # [ARGUMENT]…
 
 retire_removes_nothing() { # [ARGUMENT]…
@@ -267,7 +270,7 @@ all_go_on() {
 	done
 	grep -q "output that will come again was cut off" array/out.1
 	grep -q "output that will come again was cut off" array/out.2
-	touch array/1/stop
+	at_once touch array/1/stop
 	await_told "${array}_1" JobState=COMPLETED
 	echo "all go on on node2, and a task of the array has completed"
 }
@@ -296,7 +299,7 @@ all_are_preempted() {
 }
 
 jobs_complete() {
-	touch array/2/stop script/stop
+	at_once touch array/2/stop script/stop
 	await_told "${array}_2" JobState=COMPLETED
 	await_told "$script" JobState=COMPLETED
 	told "${array}_2" Restarts=2
@@ -324,31 +327,32 @@ jobs_complete() {
 }
 
 held() { told "$limit" Reason=launch_failed_requeued_held; }
+held_or_running() { held || told "$limit" JobState=RUNNING; }
 
 # By hand, and then by a node that fails, which Slurm counts: at the fifth time, or before, it gives up.
 limit_is_held() {
-	touch limit/wait
+	at_once touch limit/wait
 	scontrol requeue "$limit"
 	await_requeued "$limit" 3
 	await_saved limit/out 3
-	for number in 4 5 6 7 8; do
+	for number in 4 5 6 7 8 9; do
 		scontrol update JobId="$limit" StartTime=now
-		await_told "$limit" JobState=RUNNING
+		await "it to run, or to be held" 200 held_or_running
+		! held || break
 		scontrol update NodeName=node2 State=DOWN Reason="it fails"
 		await_requeued "$limit" $number
 		await_told "$limit" JobState=PENDING
-		! held || break
 	done
 	held
 	retire_removes_nothing
 	retire_removes_nothing --all
 	has_checkpoint "$limit"
-	rm limit/wait
+	at_once rm limit/wait
 	scontrol update JobId="$limit" StartTime=now
 	scontrol release "$limit"
 	await_restored limit/out 3
 	steps_more limit/out 5
-	echo "held after restart $number, released, and goes on"
+	echo "held at restart $((number - 1)), released, and goes on"
 }
 
 limit_is_cancelled() {
