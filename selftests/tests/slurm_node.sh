@@ -220,20 +220,6 @@ jobs_start() {
 	fails sh -c "sinfo -h -N -o '%N %T %E' | grep -i drain"
 }
 
-node_is_lost() {
-	await "a checkpoint of one task" 200 has_checkpoint "$array"
-	await "a checkpoint of the other" 200 has_checkpoint "$task"
-	steps_more array/out.1 10
-	steps_more array/out.2 10
-	power_off node3
-	scontrol update NodeName=node3 State=DOWN Reason="the power is off"
-	await_requeued "${array}_1" 1
-	await_requeued "${array}_2" 1
-	await "an account of one task" 60 accounted "$array" NODE_FAIL
-	await "an account of the other" 60 accounted "$task" NODE_FAIL
-	echo "node3 lost its power after $(steps array/out.1) and $(steps array/out.2) steps"
-}
-
 # How long a requeued job has to wait.
 wait_s() { # ID
 	scontrol --oneliner show job "$1" |
@@ -248,6 +234,20 @@ limit_is_met() {
 	test "$(wait_s "$limit")" = 31
 	await_saved limit/out 1
 	echo "saved before its time limit after $(steps limit/out) steps"
+}
+
+node_is_lost() {
+	await "a checkpoint of one task" 200 has_checkpoint "$array"
+	await "a checkpoint of the other" 200 has_checkpoint "$task"
+	steps_more array/out.1 10
+	steps_more array/out.2 10
+	power_off node3
+	scontrol update NodeName=node3 State=DOWN Reason="the power is off"
+	await_requeued "${array}_1" 1
+	await_requeued "${array}_2" 1
+	await "an account of one task" 60 accounted "$array" NODE_FAIL
+	await "an account of the other" 60 accounted "$task" NODE_FAIL
+	echo "node3 lost its power after $(steps array/out.1) and $(steps array/out.2) steps"
 }
 
 script_is_killed() {
@@ -372,8 +372,8 @@ limit_is_cancelled() {
 
 controller_jobs() {
 	jobs_start
-	node_is_lost
 	limit_is_met
+	node_is_lost
 	script_is_killed
 	all_go_on
 	all_are_preempted
