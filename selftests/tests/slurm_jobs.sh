@@ -3,7 +3,6 @@
 # DESCRIPTION: a Slurm cluster: jobs that meet their time limit, a preemption, a lost node, a killed script, the limit of
 #	requeues; their checkpoints go when they are completed or cancelled, and not before
 # KERNELS: first
-# RUN: host --timeout 1500
 set -eu
 
 cd "$(dirname "$0")/../.."
