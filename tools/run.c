@@ -258,24 +258,35 @@ static void deliver(struct run *run)
 		output_deliver(run, &run->outputs[i]);
 }
 
+/* How long our file was at the checkpoint; -1: not known, or this is another file. */
+static off_t size_then(int fd, const json_t *was, const json_t *base, off_t delivered)
+{
+	json_t *now = describe_output(fd);
+	bool same = json_is_object(was) && json_equal(was, now);
+
+	json_decref(now);
+	return same && json_is_integer(base) ? (off_t)json_integer_value(base) + delivered : -1;
+}
+
 /*
  * The job went on behind this checkpoint, then its node was lost: what it wrote since will be
  * written again, so our file is cut back to where the checkpoint stands. Returns by how much.
  */
-static off_t cut_back(int fd, const json_t *was, const json_t *base, off_t delivered)
+static off_t cut_back(int fd, off_t size)
 {
-	json_t *now = describe_output(fd);
-	off_t size = (off_t)json_integer_value(base) + delivered;
-	off_t cut = 0;
 	struct stat st;
 
-	if (json_is_object(was) && json_equal(was, now) && json_is_integer(base) && size >= 0 &&
-	    fstat(fd, &st) == 0 && st.st_size > size && ftruncate(fd, size) == 0) {
-		lseek(fd, size, SEEK_SET);
-		cut = st.st_size - size;
-	}
-	json_decref(now);
-	return cut;
+	if (size < 0 || fstat(fd, &st) || st.st_size <= size || ftruncate(fd, size))
+		return 0;
+	lseek(fd, size, SEEK_SET);
+	return st.st_size - size;
+}
+
+static bool is_shorter(int fd, off_t size)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && st.st_size < size;
 }
 
 static void watch_output(struct run *run, struct output *output, int fd)
@@ -339,7 +350,8 @@ static void begin_outputs(struct run *run, const json_t *event)
 	const json_t *was = json_object_get(event, "outputs"), *bases = json_object_get(event, "bases");
 	int fds[WIRE_MAX_FDS];
 	size_t count = wire_take_fds(&run->input, fds);
-	off_t cut = 0;
+	bool shorter = false;
+	off_t cut = 0, size;
 
 	for (size_t i = 0; i < count; i++) {
 		struct output *output = &run->outputs[i];
@@ -352,14 +364,19 @@ static void begin_outputs(struct run *run, const json_t *event)
 		if (run->running)
 			continue; /* ckptd is back: we know how far we are */
 		output->delivered = (off_t)json_integer_value(json_object_get(event, output_names[i]));
+		size = size_then(output->sink, json_object_get(was, output_names[i]),
+				 json_object_get(bases, output_names[i]), output->delivered);
+		shorter |= is_shorter(output->sink, size);
 		if (json_is_true(json_object_get(event, "cut")))
-			cut += cut_back(output->sink, json_object_get(was, output_names[i]),
-					json_object_get(bases, output_names[i]), output->delivered);
+			cut += cut_back(output->sink, size);
 	}
 	run->running = true;
 	lease_holds(run, json_object_get(event, "lease_until_ms"));
 	if (cut)
 		say("output that will come again was cut off: %lld bytes", (long long)cut);
+	if (shorter)
+		say("the file of its output is shorter than it was: what it held is lost. Slurm empties it when it "
+		    "requeues a job, unless told '#SBATCH --open-mode=append'");
 	say_notes(run);
 	tell_bases(run);
 }

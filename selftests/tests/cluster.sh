@@ -22,7 +22,7 @@ boot() { # ADDRESS SCRIPT [ARGUMENT…]
 	address=$1
 	shift
 	selftests/vm/run "$KERNEL" --net "cluster$$:$address" --mem 768 --share "$share" --pidfile "$work/pid.$address" \
-		--console "$work/console.$address" --timeout 800 -- "/usr/lib/ckpt/tests/$@" >"$work/node$address" 2>&1 &
+		--console "$work/console.$address" --timeout "${guest_timeout:-800}" -- "/usr/lib/ckpt/tests/$@" >"$work/node$address" 2>&1 &
 	guest=$!
 	guests="$guests $guest"
 }

@@ -1,12 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Usage: slurm_node.sh controller|compute	One machine of the cluster of slurm.sh. /share holds what its admin copies
-#						to all nodes, and what the test's guests tell each other.
+# Usage: slurm_node.sh controller|compute STORY	One machine of the cluster of slurm_cluster.sh. /share holds what its
+#	admin copies to all nodes, and what the test's guests tell each other.
 set -eu
 . "${0%/*}/lib.sh"
 name=$(hostname)
 log=/share/$name.ckptd.log
 job=/mnt/store/job
+jobcomp=/var/log/jobcomp
 
 munge_start() {
 	install -d -o munge -g munge /etc/munge /run/munge /var/lib/munge /var/log/munge
@@ -15,7 +16,6 @@ munge_start() {
 }
 
 slurm_start() { # DAEMON
-	for number in 1 2 3; do echo "10.77.0.$number node$number"; done >>/etc/hosts
 	munge_start
 	mkdir -p /etc/slurm /var/lib/slurm/slurmctld /var/lib/slurm/slurmd
 	cp /share/slurm.conf /etc/slurm
@@ -25,7 +25,9 @@ slurm_start() { # DAEMON
 	"$1" -D >"/share/$name.$1.log" 2>&1 </dev/null &
 }
 
-compute() {
+# --- a compute node ---
+
+compute() { # STORY
 	/usr/lib/ckpt/lab/nfs mount
 	imds_start
 	install -d /etc/ckpt
@@ -36,77 +38,360 @@ compute() {
 		imds_poll = 1s
 		[class default]
 		store = /mnt/store/ckpt
-		epoch_interval = 2s
-		checkpoint_interval = 0
-		on_committed = root /usr/lib/ckpt/hooks/slurm-drain
+		$("class_$1")
 	EOT
-	ckptd_start
+	"compute_$1"
 	slurm_start slurmd
-	await "the interruption" 700 test -e "/share/interrupt.$name"
-	imds_say '{"action": "terminate", "action_in": 120}'
-	exec sleep 1000 # the power fails
+	while await "an order" 1400 test -e "/share/order.$name"; do
+		status=0
+		(. "/share/order.$name") >/share/answer 2>&1 || status=$?
+		echo $status >/share/answer.status
+		rm "/share/order.$name"
+	done
 }
 
-nodes_are_idle() { [ "$(sinfo -h -N -o %T | grep -cx idle)" = 2 ]; }
-
-told() { scontrol show job "$id" | grep -q "$1"; } # PATTERN
-
-runs_on() { # NODE
-	[ "$(squeue -h -j "$id" -o '%T %N')" = "RUNNING $1" ]
+class_interruption() {
+	echo "epoch_interval = 2s"
+	echo "checkpoint_interval = 0"
+	echo "on_committed = root /usr/lib/ckpt/hooks/slurm-drain"
 }
 
-steps_to() { # NUMBER
-	await "step $1" 120 steps_are_least "$1" "$out"
+compute_interruption() { ckptd_start; }
+
+class_jobs() {
+	echo "epoch_interval = 10s"
+	echo "checkpoint_interval = 20s"
+	echo "save_signal = TERM"
+	echo "save_window = 60s"
 }
 
-controller() {
+compute_jobs() {
+	mkdir -p /etc/slurm/prolog.d
+	ln -s /usr/lib/ckpt/slurm/prolog /etc/slurm/prolog.d/10-ckpt
+	cat >/etc/slurm/prolog.d/20-look <<-'EOT'
+		#!/bin/sh
+		ckptctl status >/dev/null 2>&1 || echo "ckptd does not run" >>/tmp/looked
+	EOT
+	# As much of systemd as the prolog uses; node3's does not work.
+	cat >/usr/bin/systemctl <<-EOT
+		#!/bin/sh
+		export PATH=$PATH
+		case "\$(hostname) \$*" in
+		"node2 --quiet is-active ckptd") exec ckptctl status >/dev/null 2>&1 ;;
+		"node2 start ckptd")
+			setsid ckptd >>$log 2>&1 </dev/null &
+			until ckptctl status >/dev/null 2>&1; do sleep 0.2; done
+			;;
+		*) exit 1 ;;
+		esac
+	EOT
+	chmod +x /etc/slurm/prolog.d/20-look /usr/bin/systemctl
+	[ "$name" = node2 ] || ckptd_start
+}
+
+# --- the controller ---
+
+# As root on a compute node, with the functions here; prints what it says.
+on() { # NODE COMMAND
+	echo "$2" >/share/order
+	mv /share/order "/share/order.$1"
+	await "$1 to do: $2" 300 test ! -e "/share/order.$1"
+	cat /share/answer
+	[ "$(cat /share/answer.status)" = 0 ]
+}
+
+power_off() { # NODE
+	echo "${1#node}" >/share/power_off
+	await "the power of $1 to be off" 60 test -e /share/off
+}
+
+nodes_are_idle() { [ "$(sinfo -h -N -o %N/%T | sort -u | grep -c /idle)" = 2 ]; }
+
+# In a directory of its own.
+submit() { # NAME ARGUMENT…
+	directory=$job/$1
+	shift
+	as_scientist mkdir -p "$directory"
+	as_scientist sbatch --parsable --chdir="$directory" "$@"
+}
+
+# Of one job, or task of an array.
+told() { scontrol --oneliner show job "$1" | grep -q "$2"; } # ID PATTERN
+await_told() { await "job $1 to be $2" 400 told "$1" "$2"; } # ID PATTERN
+
+runs_on() { # ID NODE
+	[ "$(squeue -h -j "$1" -o '%T %N')" = "RUNNING $2" ]
+}
+
+tells() { [ "$(grep -c "$2" "$1")" = "$3" ]; } # FILE PATTERN TIMES
+await_saved() { await "$1 to tell $2 times that the job is saved" 100 tells "$1" "the job is saved" "$2"; } # FILE TIMES
+await_restored() { await "$1 to go on for the ${2}th time" 400 tells "$1" "goes on from checkpoint" "$2"; } # FILE TIMES
+
+steps_more() { # FILE NUMBER
+	await "$2 more steps in $1" 200 steps_are_least $(($(steps "$1") + $2)) "$1"
+}
+
+program_output() { grep -v '^ckpt: \|^slurmstepd-' "$1" >/tmp/output; } # FILE
+
+controller() { # STORY
 	/usr/lib/ckpt/lab/nfs server scientist >/tmp/nfs &
 	await "the storage" 60 grep -q ready /tmp/nfs
 	mkdir -p /mnt/store
 	mount --bind /srv/store /mnt/store
-	install -d -o scientist -m 700 $job /mnt/store/ckpt
+	install -d -o scientist -m 700 $job
+	install -d -m 1777 /mnt/store/ckpt
 	slurm_start slurmctld
 	await "two idle nodes" 240 nodes_are_idle
+	cd $job
+	"controller_$1"
+}
 
-	id=$(cd $job && as_scientist sbatch --parsable /share/batch)
-	out=$job/slurm-$id.out
-	await "the job to run" 120 told JobState=RUNNING
+controller_interruption() {
+	id=$(submit job /share/batch)
+	out=job/slurm-$id.out
+	await_told "$id" JobState=RUNNING
 	first=$(squeue -h -j "$id" -o %N)
 	echo "job $id runs on $first"
-	steps_to 20
-	touch "/share/interrupt.$first"
-	await "the job to be requeued" 120 told JobState=PENDING
+	await "step 20" 120 steps_are_least 20 "$out"
+	on "$first" "imds_say '{\"action\": \"terminate\", \"action_in\": 120}'"
+	await_told "$id" JobState=PENDING
 	echo "requeued after $(steps "$out") steps"
-	echo "${first#node}" >/share/power_off
-	await "the power to be off" 30 test -e /share/off
+	power_off "$first"
 
 	second=node$((5 - ${first#node}))
-	await "the job to run on $second" 240 runs_on "$second"
-	await "the restore" 120 grep -q "goes on from checkpoint" "$out"
+	await "the job to run on $second" 240 runs_on "$id" "$second"
+	await_restored "$out" 1
 	echo "goes on on $second"
-	steps_to $(($(steps "$out") + 20))
-	touch $job/stop
-	await "the job's end" 120 told JobState=COMPLETED
-	told "Restarts=1"
-	told "ExitCode=0:0"
+	steps_more "$out" 20
+	touch job/stop
+	await_told "$id" JobState=COMPLETED
+	told "$id" "Restarts=1"
+	told "$id" "ExitCode=0:0"
 	sinfo -h -N -o '%N %T %E' | grep "^$first .*ckpt: the node is taken away"
 	grep '^ckpt: ' "$out"
-	grep -v '^ckpt: \|^slurmstepd-' "$out" >/tmp/output
+	program_output "$out"
 	check_output /tmp/output
 	check_digest /tmp/output memory --arena-mib 8
 	test -z "$(find /mnt/store/ckpt -mindepth 1)"
 	echo "the job ended on $second after $(steps "$out") steps, as if it had never been interrupted"
 }
 
+# --- the story of many jobs ---
+
+kept() { find /mnt/store/ckpt -mindepth 1 -maxdepth 1 -printf '%f\n' | sort; }
+
+has_checkpoint() { # ID: of a job
+	find /mnt/store/ckpt -path "*-slurm-$1-*/manifest-*" | grep -q .
+}
+
+# Where node2, which caches what it finds, sees it at once.
+at_once() { on node2 "as_scientist env --chdir=$job $*"; } # COMMAND…
+
+retire() { on node2 "/usr/lib/ckpt/slurm/retire $*"; } # [ARGUMENT]…
+
+retire_removes_nothing() { # [ARGUMENT]…
+	before=$(kept)
+	retire "$@"
+	if [ "$(kept)" != "$before" ]; then
+		echo "retire $* removed something: it left $(kept) of $before"
+		return 1
+	fi
+}
+
+accounted() { grep -q "^JobId=$1 .* JobState=$2 " $jobcomp; } # ID STATE
+
+# Its state may last for a moment only.
+await_requeued() { await_told "$1" "Restarts=$2 "; } # ID TIMES
+
+jobs_start() {
+	array=$(submit array /share/array)
+	await_told "${array}_1" JobState=RUNNING
+	await_told "${array}_2" JobState=RUNNING
+	task=$(squeue -h -j "${array}_1" -o %A)
+	limit=$(submit limit --output=out /share/limit)
+	script=$(submit script --output=out --exclude=node3 /share/batch)
+	await_told "$limit" JobState=RUNNING
+	await_told "$script" JobState=RUNNING
+	steps_more limit/out 5
+	steps_more script/out 5
+	squeue -h -o '%i %j %N' | sort
+	# The first prolog there, which is the last by name, found no ckptd; ours started it, or on node3 could not.
+	on node2 "cat /tmp/looked"
+	fails sh -c "sinfo -h -N -o '%N %T %E' | grep -i drain"
+}
+
+# How long a requeued job has to wait.
+wait_s() { # ID
+	scontrol --oneliner show job "$1" |
+		sed 's/.* SubmitTime=\([^ ]*\) EligibleTime=\([^ ]*\) .*/\1 \2/' >/tmp/times
+	read -r from to </tmp/times
+	echo $(($(date -d "$to" +%s) - $(date -d "$from" +%s)))
+}
+
+limit_is_met() {
+	await_requeued "$limit" 1
+	scontrol update JobId="$limit" TimeLimit=UNLIMITED
+	test "$(wait_s "$limit")" = 31
+	await_saved limit/out 1
+	echo "saved before its time limit after $(steps limit/out) steps"
+}
+
+node_is_lost() {
+	await "a checkpoint of one task" 200 has_checkpoint "$array"
+	await "a checkpoint of the other" 200 has_checkpoint "$task"
+	steps_more array/out.1 10
+	steps_more array/out.2 10
+	power_off node3
+	scontrol update NodeName=node3 State=DOWN Reason="the power is off"
+	await_requeued "${array}_1" 1
+	await_requeued "${array}_2" 1
+	await "an account of one task" 60 accounted "$array" NODE_FAIL
+	await "an account of the other" 60 accounted "$task" NODE_FAIL
+	echo "node3 lost its power after $(steps array/out.1) and $(steps array/out.2) steps"
+}
+
+script_is_killed() {
+	await "a checkpoint of the script's job" 200 has_checkpoint "$script"
+	on node2 "kill -9 \$(pgrep -f '/job0*$script/slurm_script')"
+	await_told "$script" JobState=FAILED
+	told "$script" ExitCode=0:9
+	retire_removes_nothing
+	retire_removes_nothing --all
+	has_checkpoint "$script"
+	scontrol requeue "$script"
+	echo "its script was killed after $(steps script/out) steps"
+}
+
+all_go_on() {
+	for out in array/out.1 array/out.2 limit/out script/out; do
+		await_restored $out 1
+		steps_more $out 5
+		grep '^ckpt: ' $out
+	done
+	grep -q "output that will come again was cut off" array/out.1
+	grep -q "output that will come again was cut off" array/out.2
+	at_once touch array/1/stop
+	await_told "${array}_1" JobState=COMPLETED
+	echo "all go on on node2, and a task of the array has completed"
+}
+
+all_are_preempted() {
+	urgent=$(submit urgent --partition=urgent --exclusive --wrap=:)
+	await_told "$urgent" JobState=COMPLETED
+	for id in "$array" "$limit" "$script"; do
+		await "an account of the preemption of $id" 60 accounted "$id" PREEMPTED
+		has_checkpoint "$id"
+	done
+	await_saved array/out.2 1
+	await_saved script/out 1
+	await_saved limit/out 2
+	retire_removes_nothing
+	retire_removes_nothing --all
+	echo "saved before they were preempted"
+	await_restored array/out.2 2
+	await_restored limit/out 2
+	await "Slurm to empty script/out" 400 fails grep -q "the job is saved" script/out
+	await_restored script/out 1
+	grep "^ckpt: the file of its output is shorter than it was" script/out
+	for out in array/out.2 limit/out script/out; do
+		steps_more $out 5
+	done
+}
+
+jobs_complete() {
+	at_once touch array/2/stop script/stop
+	await_told "${array}_2" JobState=COMPLETED
+	await_told "$script" JobState=COMPLETED
+	told "${array}_2" Restarts=2
+	told "$script" Restarts=2
+	for id in "$array" "$task" "$script"; do
+		await "an account of the end of $id" 60 accounted "$id" COMPLETED
+	done
+	for number in 1 2; do
+		program_output array/out.$number
+		check_output /tmp/output
+		check_digest /tmp/output memory --arena-mib 4
+		grep -qx "SLURM_ARRAY_TASK_ID=$number" array/$number/env
+		grep -qx "SLURMD_NODENAME=node3" array/$number/env
+		fails grep -q "^SLURM_RESTART_COUNT=" array/$number/env
+	done
+	grep -qx "SLURM_JOB_ID=$task" array/1/env
+	grep -qx "SLURM_JOB_ID=$array" array/2/env
+	# With what Slurm had thrown away.
+	program_output script/out
+	first=$(sed -n 's/^step //p' /tmp/output | head -n 1)
+	{ seq -f "step %.0f" $((first - 1)) && cat /tmp/output; } >/tmp/whole
+	check_output /tmp/whole
+	check_digest /tmp/whole memory --arena-mib 4
+	echo "the others completed, as if they had never been interrupted"
+}
+
+held() { told "$limit" Reason=launch_failed_requeued_held; }
+held_or_running() { held || told "$limit" JobState=RUNNING; }
+
+# By hand, and then by a node that fails, which Slurm counts: at the fifth time, or before, it gives up.
+limit_is_held() {
+	at_once touch limit/wait
+	scontrol requeue "$limit"
+	await_requeued "$limit" 3
+	await_saved limit/out 3
+	for number in 4 5 6 7 8 9; do
+		scontrol update JobId="$limit" StartTime=now
+		await "it to run, or to be held" 200 held_or_running
+		! held || break
+		scontrol update NodeName=node2 State=DOWN Reason="it fails"
+		await_requeued "$limit" $number
+		await_told "$limit" JobState=PENDING
+	done
+	held
+	retire_removes_nothing
+	retire_removes_nothing --all
+	has_checkpoint "$limit"
+	at_once rm limit/wait
+	scontrol update JobId="$limit" StartTime=now
+	scontrol release "$limit"
+	await_restored limit/out 3
+	steps_more limit/out 5
+	echo "held at restart $((number - 1)), released, and goes on"
+}
+
+limit_is_cancelled() {
+	scancel "$limit"
+	await_told "$limit" JobState=CANCELLED
+	await "an account of it" 60 accounted "$limit" CANCELLED
+	program_output limit/out
+	# Nothing is lost or doubled; it has no end.
+	echo "ok cancelled" >>/tmp/output
+	check_output /tmp/output
+	has_checkpoint "$limit"
+	retire
+	test -z "$(kept)"
+	on node2 "fails ls /var/lib/ckpt/slurm/*"
+	echo "cancelled after $(steps limit/out) steps, its checkpoints are gone"
+}
+
+controller_jobs() {
+	jobs_start
+	limit_is_met
+	node_is_lost
+	script_is_killed
+	all_go_on
+	all_are_preempted
+	jobs_complete
+	limit_is_held
+	limit_is_cancelled
+}
+
 set +e
 (
 	set -e
-	"$1"
+	"$1" "$2"
 )
 status=$?
 if [ $status != 0 ] && [ "$1" = controller ]; then
 	scontrol show job
 	sinfo -N -l
-	cp $job/slurm-*.out /share
+	cat $jobcomp
+	for file in $job/*/*out*; do cp "$file" "/share/$(echo "${file#$job/}" | tr / -).out"; done
 fi
 exit $status
