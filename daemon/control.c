@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "host.h"
 #include "log.h"
 #include "metrics.h"
 #include "notice.h"
@@ -738,6 +739,9 @@ static int on_notice(sd_event_source *source, int fd, uint32_t revents, void *ar
 			if (!slot->gone)
 				job_warn(slot->job);
 		control->warned = true;
+		break;
+	case NOTICE_PLACE:
+		host_set_place(notice.zone, notice.type);
 		break;
 	case NOTICE_SOURCE_DOWN:
 		log_warn("%s", notice.text);

@@ -2,9 +2,11 @@
 #include "host.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include "cleanup.h"
 
@@ -31,6 +33,31 @@ static void take_line(json_t *facts, const char *line, const char *label, const 
 		json_object_set_new(facts, key, json_string(value + 1 + strspn(value + 1, " \t")));
 }
 
+/* A process is on one node. */
+static struct {
+	pthread_mutex_t lock;
+	char zone[40];
+	char instance_type[40];
+} place = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+void host_set_place(const char *zone, const char *instance_type)
+{
+	pthread_mutex_lock(&place.lock);
+	snprintf(place.zone, sizeof(place.zone), "%s", zone);
+	snprintf(place.instance_type, sizeof(place.instance_type), "%s", instance_type);
+	pthread_mutex_unlock(&place.lock);
+}
+
+static void take_place(json_t *facts)
+{
+	pthread_mutex_lock(&place.lock);
+	if (*place.zone)
+		json_object_set_new(facts, "zone", json_string(place.zone));
+	if (*place.instance_type)
+		json_object_set_new(facts, "instance_type", json_string(place.instance_type));
+	pthread_mutex_unlock(&place.lock);
+}
+
 json_t *host_facts(void)
 {
 	json_t *facts = json_object();
@@ -49,6 +76,8 @@ json_t *host_facts(void)
 		take_line(facts, line, "model\t", "cpu_model");
 		take_line(facts, line, "flags", "cpu_flags");
 	}
+	json_object_set_new(facts, "memory_kib", json_integer((json_int_t)sysconf(_SC_PHYS_PAGES) * (sysconf(_SC_PAGESIZE) / 1024)));
+	take_place(facts);
 	return facts;
 }
 
@@ -73,28 +102,83 @@ static int has_word(const char *words, const char *word)
 	return 0;
 }
 
-int host_check(const json_t *facts, struct problem *problem)
+static const char *text(const json_t *facts, const char *key)
 {
-	const char *flags = json_string_value(json_object_get(facts, "cpu_flags"));
-	const char *node = json_string_value(json_object_get(facts, "node"));
-	const char *here;
-	char missing[256] = "", *copy, *save, *flag;
-	json_t *own;
+	return json_string_value(json_object_get(facts, key)) ?: "";
+}
 
-	if (!flags)
+/* All programs may have asked the CPU for these, and use what it said as long as they live. */
+static int check_flags(const json_t *there, const json_t *here, struct problem *problem)
+{
+	cleanup_free char *copy = strdup(text(there, "cpu_flags"));
+	const char *own = text(here, "cpu_flags");
+	char missing[256] = "", *save, *flag;
+
+	if (!copy || !*copy)
 		return problem_set(problem, EBADMSG, "the checkpoint does not say what CPU it is of");
-	own = host_facts();
-	here = json_string_value(json_object_get(own, "cpu_flags"));
-	copy = strdup(flags);
-	for (flag = copy ? strtok_r(copy, " ", &save) : NULL; flag; flag = strtok_r(NULL, " ", &save))
-		if (!is_kernel_flag(flag) && !has_word(here ? here : "", flag) &&
-		    strlen(missing) + strlen(flag) + 2 < sizeof(missing))
+	for (flag = strtok_r(copy, " ", &save); flag; flag = strtok_r(NULL, " ", &save))
+		if (!is_kernel_flag(flag) && !has_word(own, flag) && strlen(missing) + strlen(flag) + 2 < sizeof(missing))
 			strcat(strcat(missing, " "), flag);
-	free(copy);
-	json_decref(own);
-	if (*missing)
-		return problem_set(problem, ENOTSUP, "this node's CPU lacks what the job may rely on since "
-				   "it ran on %s:%s; restore it on a node of the same type",
-				   node ? node : "another node", missing);
+	if (!*missing)
+		return 0;
+	return problem_set(problem, ENOTSUP, "this node's CPU lacks what the job may rely on since it ran on %s:%s; restore it "
+			   "on a node of the same type", *text(there, "node") ? text(there, "node") : "another node", missing);
+}
+
+static int check_memory(const json_t *here, uint64_t memory_kib, struct problem *problem)
+{
+	uint64_t own_kib = (uint64_t)json_integer_value(json_object_get(here, "memory_kib"));
+
+	if (!own_kib || memory_kib < own_kib)
+		return 0;
+	return problem_set(problem, ENOTSUP, "this node has %.1f GiB of memory, and the job needs %.1f GiB: restore it on a larger "
+			   "one", (double)own_kib / (1 << 20), (double)memory_kib / (1 << 20));
+}
+
+static void warn(char warning[HOST_WARNING], const json_t *there, const json_t *here, const char *key, const char *what)
+{
+	const char *old = text(there, key), *new = text(here, key);
+	size_t used = strlen(warning);
+
+	if (*old && *new && strcmp(old, new))
+		snprintf(warning + used, HOST_WARNING - used, "%s%s %.60s instead of %.60s", used ? ", " : "", what, new, old);
+}
+
+/* 6.1 and 6.12 are two; what a distribution changes in one of them is not. */
+static int kernel_order(const char *one, const char *other)
+{
+	unsigned int a[2] = { 0 }, b[2] = { 0 };
+
+	sscanf(one, "%u.%u", &a[0], &a[1]);
+	sscanf(other, "%u.%u", &b[0], &b[1]);
+	return a[0] != b[0] ? (a[0] > b[0]) - (a[0] < b[0]) : (a[1] > b[1]) - (a[1] < b[1]);
+}
+
+int host_compare(const json_t *there, const json_t *here, uint64_t memory_kib, char warning[HOST_WARNING],
+		 struct problem *problem)
+{
+	int ret = check_flags(there, here, problem);
+
+	warning[0] = '\0';
+	if (ret == 0)
+		ret = check_memory(here, memory_kib, problem);
+	if (ret)
+		return ret;
+	warn(warning, there, here, "cpu_vendor", "CPU of");
+	warn(warning, there, here, "cpu_family", "CPU family");
+	warn(warning, there, here, "instance_type", "instance type");
+	warn(warning, there, here, "zone", "availability zone");
+	/* A newer one has all that the program has found there. */
+	if (kernel_order(text(here, "kernel"), text(there, "kernel")) < 0)
+		warn(warning, there, here, "kernel", "an older kernel,");
 	return 0;
+}
+
+int host_check(const json_t *there, uint64_t memory_kib, char warning[HOST_WARNING], struct problem *problem)
+{
+	json_t *here = host_facts();
+	int ret = host_compare(there, here, memory_kib, warning, problem);
+
+	json_decref(here);
+	return ret;
 }

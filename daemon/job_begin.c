@@ -363,6 +363,16 @@ static int restore_job(struct job *job, struct manifest *manifest, const struct 
 	return ret;
 }
 
+static int check_host(struct job *job, const struct restore_facts *restored, struct problem *problem)
+{
+	char warning[HOST_WARNING];
+	int ret = host_check(json_object_get(restored->meta, "host"), restored->pages * (PAGE_BYTES / 1024), warning, problem);
+
+	if (ret == 0 && *warning)
+		job_note(job, "this node is another kind than the one before: %s", warning);
+	return ret;
+}
+
 /*
  * -EBADMSG: this checkpoint is damaged and no process has been made.  If the damage is in a captured
  * file, the term has been taken: the next one is to be taken after it.
@@ -384,7 +394,7 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 		return ret;
 	ret = restore_read(manifest, &restored, problem);
 	if (ret == 0)
-		ret = host_check(json_object_get(restored.meta, "host"), problem);
+		ret = check_host(job, &restored, problem);
 	if (ret == 0)
 		ret = criu_tcp_parse(json_string_value(json_object_get(restored.meta, "tcp")), &job->setup->criu,
 				     &tcp, problem);

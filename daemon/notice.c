@@ -19,6 +19,8 @@
 #include "notice_imds.h"
 
 #define ACTION_PATH "/latest/meta-data/spot/instance-action"
+#define ZONE_PATH "/latest/meta-data/placement/availability-zone"
+#define TYPE_PATH "/latest/meta-data/instance-type"
 #define REBALANCE_PATH "/latest/meta-data/events/recommendations/rebalance"
 /* EC2 calls the notice's time approximate: only what is older than this has not happened. */
 #define EXPIRED_S 30
@@ -45,6 +47,7 @@ struct notice_source {
 	enum notice_kind state;      /* NOTICE_SOURCE_UP or _DOWN as last reported; 0: neither */
 	struct event interruption;
 	struct event rebalance;
+	bool placed;                 /* the place was reported */
 };
 
 static int64_t boottime_ms(void)
@@ -283,6 +286,42 @@ static int source_ask_rebalance(struct notice_source *source, struct problem *pr
 	return 0;
 }
 
+/* One word, or nothing. */
+static int source_ask_word(struct notice_source *source, const char *path, char word[40], struct problem *problem)
+{
+	struct imds_answer answer;
+	int result = imds_get(source->imds, path, &answer, problem);
+
+	word[0] = '\0';
+	if (result == -ENOENT)
+		return 0;
+	if (result)
+		return result;
+	for (size_t i = 0; i < answer.length; i++)
+		if (!isalnum((unsigned char)answer.body[i]) && !strchr(".-_", answer.body[i]))
+			return problem_set(problem, EBADMSG, "the answer for %s is none", path);
+	if (answer.length < 40)
+		strcpy(word, answer.body);
+	return 0;
+}
+
+/* Nothing depends on it: it is asked for after notices, and again with the next poll. */
+static int source_ask_place(struct notice_source *source)
+{
+	struct notice notice = { .kind = NOTICE_PLACE };
+	struct problem problem;
+	int result;
+
+	if (source->placed)
+		return 0;
+	result = source_ask_word(source, ZONE_PATH, notice.zone, &problem);
+	if (!result)
+		result = source_ask_word(source, TYPE_PATH, notice.type, &problem);
+	if (!result)
+		source->placed = source_send(source, &notice);
+	return result;
+}
+
 static void *source_watch(void *arg)
 {
 	struct notice_source *source = arg;
@@ -297,6 +336,8 @@ static void *source_watch(void *arg)
 		if (result == -ECANCELED)
 			return NULL;
 		source_report_state(source, result, &problem);
+		if (!result && source_ask_place(source) == -ECANCELED)
+			return NULL;
 		if (result != -EBUSY)
 			wait_ms = source->poll_ms;
 		else if (wait_ms < BACKOFF_MS)

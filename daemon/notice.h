@@ -15,12 +15,15 @@ enum notice_kind {
 	NOTICE_REBALANCE = 2,    /* it may go soon: checkpoint early */
 	NOTICE_SOURCE_DOWN = 3,  /* the source cannot be asked; text says why. Sent once per change */
 	NOTICE_SOURCE_UP = 4,    /* it answers: at first, and after it was down */
+	NOTICE_PLACE = 5,        /* once: where this node is, as far as the source knows */
 };
 
 struct notice {
 	enum notice_kind kind;
 	int64_t deadline_ms;     /* of an interruption, CLOCK_BOOTTIME; latched: the first counts */
 	char text[400];          /* for the log: what the source said */
+	char zone[40];           /* of a place: availability zone; "": not known */
+	char type[40];           /* of a place: instance type; "": not known */
 };
 
 struct notice_options {
