@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,17 +161,18 @@ static void wait_counter(const char *name, long value)
 	}
 }
 
+/* Of a source it comes once, at any time: it is kept here, and is none of those that tests expect. */
+static struct notice place;
+
 static void watch_endpoint(const char *endpoint, unsigned int timeout_ms)
 {
 	struct notice_options options = { endpoint, POLL_MS, timeout_ms, WINDOW_MS };
 	struct problem problem;
 
+	place = (struct notice){ 0 };
 	if (notice_start(&source, &options, &notice_fd, &problem))
 		fail_msg("%s", problem.text);
 }
-
-/* It comes once, at any time: it is kept here, and is none of those that tests expect. */
-static struct notice place;
 
 /* False: there is none just now. */
 static bool read_notice(struct notice *notice)
@@ -225,7 +227,6 @@ static int reset(void **state)
 {
 	set("{\"mode\":\"normal\",\"action\":null,\"action_in\":120,\"moving\":false,\"action_body\":null,"
 	    "\"rebalance\":false,\"skew\":0,\"ttl\":21600,\"delay\":5}");
-	place = (struct notice){ 0 };
 	return 0;
 }
 
