@@ -38,6 +38,8 @@
 #define KEEP_ENDED_US (600 * 1000000ull)
 /* How often after a notice it is asked whether the final checkpoints are late. */
 #define DEADLINE_US 200000ull
+/* Its members see all jobs, as root does, and may have checkpoints taken of them. */
+#define ADMIN_GROUP "ckpt"
 
 struct client {
 	struct control *control;
@@ -45,6 +47,7 @@ struct client {
 	sd_event_source *source;
 	int fd;
 	struct ucred who;
+	enum { NOT_ASKED, NO_ADMIN, ADMIN } admin; /* is it in ADMIN_GROUP? */
 	struct wire_input input;
 	struct slot *slot;      /* the job that it runs */
 	struct slot *asked;     /* the job whose checkpoint it waits for */
@@ -391,13 +394,21 @@ static void serve_run(struct client *client, const json_t *request)
 		client_error(client, JOB_STATUS_FAILED, problem.text);
 }
 
-static bool may_see(const struct client *client, const struct job *job)
+/* The group may be far away, in a directory service: it is asked for only when it matters. */
+static bool is_admin(struct client *client)
 {
-	return client->who.uid == 0 || client->who.uid == job_uid(job);
+	if (client->admin == NOT_ASKED)
+		client->admin = caller_in_group(client->fd, ADMIN_GROUP) ? ADMIN : NO_ADMIN;
+	return client->admin == ADMIN;
+}
+
+static bool may_see(struct client *client, const struct job *job)
+{
+	return client->who.uid == 0 || client->who.uid == job_uid(job) || is_admin(client);
 }
 
 /* For whom: NULL for nobody in particular, who sees all. */
-static json_t *make_status(const struct control *control, const struct client *client)
+static json_t *make_status(const struct control *control, struct client *client)
 {
 	json_t *jobs = json_array(), *classes = json_array(), *config;
 	const struct config *now = control->config;
@@ -431,7 +442,7 @@ static void serve_checkpoint(struct client *client, const json_t *request)
 	struct problem problem;
 	char id[160];
 
-	/* Root may name any user's job by its full name. */
+	/* Who sees any user's job may name it by its full name. */
 	if (name && job_name(request, client->who.uid, id, sizeof(id), &problem) == 0)
 		slot = slot_find(client->control, id) ?: slot_find(client->control, name);
 	if (!slot || slot->gone || !may_see(client, slot->job)) {

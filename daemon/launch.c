@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
 #include <poll.h>
 #include <sched.h>
@@ -48,6 +49,22 @@ int caller_from_socket(struct caller *caller, int socket, struct problem *proble
 				   INIT_MAX_GROUPS, strerror(errno));
 	caller->group_count = bytes / sizeof(gid_t);
 	return 0;
+}
+
+bool caller_in_group(int socket, const char *name)
+{
+	struct problem problem;
+	struct caller caller;
+	struct group group, *found = NULL;
+	char strings[16384];
+
+	if (getgrnam_r(name, &group, strings, sizeof(strings), &found) || !found ||
+	    caller_from_socket(&caller, socket, &problem))
+		return false;
+	for (size_t i = 0; i < caller.group_count; i++)
+		if (caller.groups[i] == group.gr_gid)
+			return true;
+	return caller.gid == group.gr_gid;
 }
 
 static void free_vector(char **vector)

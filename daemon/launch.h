@@ -28,6 +28,8 @@ struct caller {
 /* Fills what the kernel knows of the process behind a connected unix socket. */
 int caller_from_socket(struct caller *caller, int socket, struct problem *problem);
 void caller_free(struct caller *caller);
+/* Whether it was in the group when it connected. False if there is no such group. */
+bool caller_in_group(int socket, const char *group);
 
 struct launch {
 	pid_t init_pid;         /* outside */

@@ -122,6 +122,14 @@ case_run() {
 	run_fails 125 'the job 1000-j runs on this node already.*--job NAME' --class test --job j -- true
 	fails_with 125 'there is no such job of yours.*ckptctl status' ckptctl checkpoint nosuch
 	fails_with 125 'there is no such job of yours' setpriv --reuid other --clear-groups ckptctl checkpoint 1000-j
+	setpriv --reuid other --clear-groups ckptctl status --json | grep '"jobs": \[\]'
+	# No group, or only another, is no help; a member may.
+	groupadd --system --gid 777 ckpt
+	setpriv --reuid other --groups 778 ckptctl status --json | grep '"jobs": \[\]'
+	setpriv --reuid other --groups 778,777 ckptctl status --json | grep '"job": "1000-j"'
+	setpriv --reuid other --regid 777 --clear-groups ckptctl checkpoint 1000-j | grep committed
+	fails_with 125 'only root may drain' setpriv --reuid other --regid 777 --clear-groups ckptctl drain
+	groupdel ckpt
 	fails_with 125 'only root may drain' as_scientist ckptctl drain
 	end
 }
