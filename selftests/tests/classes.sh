@@ -96,7 +96,8 @@ heard() { grep -q "^$1" $told/all; }
 
 stopped() { grep -q '^State:[[:space:]]*T' "/proc/$1/status"; } # PID
 
-restored() { [ "$(grep -c "goes on from checkpoint" err)" = "$1" ]; } # TIMES
+# Not in err: what came after the checkpoint is cut off it.
+restored() { [ "$(grep -c "goes on from checkpoint" $log)" = "$1" ]; } # TIMES
 
 ends() {
 	hook_make
