@@ -142,10 +142,9 @@ size_t parse_sizes(const char *text, size_t *sizes, size_t most)
 
 static void row_json(struct table *table, const char *name, struct samples *samples, double ratio)
 {
-	printf("%s\n  {\"what\": \"%s\", \"unit\": \"%s\", \"median\": %.4g, \"min\": %.4g, \"max\": %.4g, "
-	       "\"runs\": %zu, \"ratio\": %.4g}", table->begun ? "," : "[", name, table->unit,
-	       samples_median(samples), samples_min(samples), samples_max(samples), samples->count,
-	       ratio);
+	json_array_append_new(table->cells, json_pack("{s:s, s:s, s:f, s:f, s:f, s:i, s:f}", "case", name, "unit", table->unit,
+			      "median", samples_median(samples), "min", samples_min(samples), "max", samples_max(samples),
+			      "runs", (int)samples->count, "ratio", ratio));
 }
 
 void table_group(struct table *table, const char *unit)
@@ -161,21 +160,14 @@ void table_row(struct table *table, const char *name, struct samples *samples)
 	if (!table->grouped)
 		table->first = median;
 	ratio = table->first > 0 ? median / table->first : 0;
-	if (table->json) {
-		row_json(table, name, samples, ratio);
-	} else {
+	row_json(table, name, samples, ratio);
+	if (!table->json) {
 		if (!table->grouped)
 			printf("%-44s %12s %12s %12s %6s %8s\n", table->unit, "median", "min", "max",
 			       "runs", "ratio");
 		printf("%-44s %12.3f %12.3f %12.3f %6zu %8.2f\n", name, median, samples_min(samples),
 		       samples_max(samples), samples->count, ratio);
 	}
-	table->begun = table->grouped = true;
+	table->grouped = true;
 	fflush(stdout);
-}
-
-void table_end(struct table *table)
-{
-	if (table->json)
-		puts(table->begun ? "\n]" : "[]");
 }

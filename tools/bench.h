@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <jansson.h>
+
 int bench_track(int argc, char **argv);
 int bench_dump(int argc, char **argv);
 int bench_stream(int argc, char **argv);
@@ -44,10 +46,12 @@ size_t parse_sizes(const char *text, size_t *sizes, size_t most);
 int64_t bench_now_us(void);
 int64_t bench_now_ns(void);
 
-/* Rows are printed as they come; ratio: of the row's median to that of the group's first row. */
+/*
+ * Rows become cells of a report, and are printed as they come; ratio: of the row's median to that of the group's first row.
+ */
 struct table {
-	bool json;
-	bool begun;             /* the table */
+	json_t *cells;
+	bool json;              /* nothing is printed yet */
 	bool grouped;           /* the group */
 	double first;
 	const char *unit;
@@ -56,6 +60,5 @@ struct table {
 /* A table may have several groups, each with its unit. */
 void table_group(struct table *table, const char *unit);
 void table_row(struct table *table, const char *name, struct samples *samples);
-void table_end(struct table *table);
 
 #endif

@@ -90,10 +90,12 @@ static void print_group(struct table *table, const char *unit, const struct row 
 		table_row(table, rows->name, rows->samples);
 }
 
-static void print(struct comparison *comparison, bool json)
+static int print(struct comparison *comparison, bool json)
 {
 	struct figures *criu = &comparison->criu, *ours = &comparison->ours, *epoch = &comparison->epoch;
-	struct table table = { .json = json };
+	struct table table = { .json = json, .cells = json_array() };
+	json_t *report;
+	int status;
 
 	print_group(&table, "pages", (const struct row[]){
 		{ "pages: the job's memory (RSS)", &comparison->memory_pages },
@@ -111,7 +113,10 @@ static void print(struct comparison *comparison, bool json)
 	print_group(&table, "ms", (const struct row[]){
 		{ "from there until durable: criu dump", &criu->durable },
 		{ "from there until durable: checkpoint of ckptd", &ours->durable }, { 0 } });
-	table_end(&table);
+	report = json_pack("{s:o, s:o}", "environment", bench_environment(), "cells", table.cells);
+	status = bench_report(report, "dump-job", json);
+	json_decref(report);
+	return status;
 }
 
 static int measure(struct comparison *comparison, unsigned int runs, bool json)
@@ -134,9 +139,7 @@ static int measure(struct comparison *comparison, unsigned int runs, bool json)
 			ret = peer_take(PEER_FULL, comparison->pid, comparison->directory, &comparison->criu);
 	}
 	directory_remove(comparison->directory);
-	if (ret == 0)
-		print(comparison, json);
-	return ret ? 1 : 0;
+	return ret ? 1 : print(comparison, json);
 }
 
 /* ---- jobs that are made for it ---- */
@@ -172,7 +175,7 @@ static json_t *figures_json(struct figures *figures)
 
 static void cell_report(const struct series *series, struct cell *cell, const struct dump_job *job, double share)
 {
-	struct table table = { .json = false };
+	struct table table = { .cells = json_array() };
 
 	json_array_append_new(series->cells, json_pack("{s:s, s:I, s:f, s:b, s:i, s:o, s:o, s:o}", "case", "dump", "mib",
 		(json_int_t)(job->bytes >> 20), "written", share, "thp", series->huge, "samples", (int)series->repeat,
@@ -190,6 +193,7 @@ static void cell_report(const struct series *series, struct cell *cell, const st
 		{ "until durable: criu dump", &cell->full.durable },
 		{ "until durable: criu dump, incremental", &cell->incremental.durable },
 		{ "until durable: checkpoint of ckptd", &cell->ours.durable }, { 0 } });
+	json_decref(table.cells);
 }
 
 /* Each finds the same share written since the one before of its kind. */

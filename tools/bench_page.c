@@ -171,6 +171,42 @@ static void page_stream(const json_t *report, FILE *out)
 	finish_bars(&plot, &groups, out);
 }
 
+/* Rows of one unit are one plot, in the order in which they were measured. */
+static void page_rows(const json_t *report, FILE *out, const char *unit, const char *title)
+{
+	struct plot plot = { .title = title, .x_label = "", .y_label = unit };
+	struct groups groups = { .count = 0 };
+	struct plot_series *series = plot_add(&plot, "median");
+	json_t *cell;
+	size_t i;
+
+	json_array_foreach(json_object_get(report, "cells"), i, cell) {
+		char group[LABEL];
+		const char *colon = strstr(text(cell, "case"), ": ");
+
+		if (strcmp(text(cell, "unit"), unit))
+			continue;
+		/* The plot has two lines for it. */
+		snprintf(group, sizeof(group), "%.*s, %s", colon ? (int)(colon - text(cell, "case")) : 20, text(cell, "case"),
+			 colon ? colon + 2 : "");
+		plot_point(series, (struct plot_point){ .x = group_of(&groups, group), .y = number(cell, "median"),
+			   .low = number(cell, "min"), .high = number(cell, "max") });
+	}
+	finish_bars(&plot, &groups, out);
+}
+
+static void page_restore(const json_t *report, FILE *out)
+{
+	page_rows(report, out, "MiB/s", "Reading a checkpoint, and making images of it");
+	page_rows(report, out, "s", "Until the process runs again");
+}
+
+static void page_dump_job(const json_t *report, FILE *out)
+{
+	page_rows(report, out, "MiB", "Written, against the job's memory");
+	page_rows(report, out, "ms", "How long the job stands still, and until durable");
+}
+
 static void page_policy(const json_t *report, FILE *out)
 {
 	struct plot plot = { .title = "Interruptions that make the window, of those that could", .x_label = "memory, GiB",
@@ -272,6 +308,8 @@ static const struct {
 } pages[] = {
 	{ "ladder", "What a run costs", page_ladder },
 	{ "dump", "Checkpoints against criu dump", page_dump },
+	{ "dump-job", "A job's checkpoints against criu dump", page_dump_job },
+	{ "restore", "Restores", page_restore },
 	{ "advise", "Intervals", page_advise },
 	{ "track", "Finding written pages", page_track },
 	{ "stream", "Streaming", page_stream },

@@ -25,7 +25,7 @@ static const struct {
 	const char *key;
 	enum better better;
 } figures[] = {
-	{ "median_us", LESS }, { "missed_pages", LESS }, { "ratio", BY_PEER }, { "ours", BY_UNIT },
+	{ "median", BY_UNIT }, { "median_us", LESS }, { "missed_pages", LESS }, { "ratio", BY_PEER }, { "ours", BY_UNIT },
 	{ "bytes_written", LESS }, { "made", MORE }, { "bytes", LESS }, { "bytes_ratio", LESS },
 	{ "median_s", LESS }, { "away_s", LESS }, { "frozen_ms", LESS }, { "flush_ms", LESS }, { "durable_ms", LESS },
 	{ "restore_ms", LESS }, { "pages_written", LESS }, { "mib_written", LESS }, { "output_differs", LESS },

@@ -20,6 +20,8 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "bench_environment.h"
+#include "bench_report.h"
 #include "cleanup.h"
 #include "commands.h"
 #include "directory.h"
@@ -470,9 +472,11 @@ static int measure(struct bench *bench)
 	return err;
 }
 
-static void print(struct bench *bench)
+static int print(struct bench *bench, const char *seal)
 {
-	struct table table = { .json = bench->json };
+	struct table table = { .json = bench->json, .cells = json_array() };
+	json_t *environment = bench_environment(), *report;
+	int status;
 
 	table_group(&table, "MiB/s");
 	table_row(&table, "fio: read, io_uring, " FIO_BLOCK ", depth 32", &bench->fio);
@@ -483,7 +487,13 @@ static void print(struct bench *bench)
 		table_row(&table, "criu restore: its chain of 4 dumps", &bench->criu);
 		table_row(&table, "ckpt: all, with criu restore", &bench->ours);
 	}
-	table_end(&table);
+	json_object_set_new(environment, "directory", json_string(bench->directory));
+	json_object_set_new(environment, "mib", json_integer((json_int_t)(bench->bytes / MIB)));
+	json_object_set_new(environment, "seal", json_string(seal));
+	report = json_pack("{s:o, s:o}", "environment", environment, "cells", table.cells);
+	status = bench_report(report, "restore", bench->json);
+	json_decref(report);
+	return status;
 }
 
 static int run(struct bench *bench, const char *seal)
@@ -507,9 +517,7 @@ static int run(struct bench *bench, const char *seal)
 	directory_remove(bench->directory);
 	if (err)
 		say("the measurement failed: %s", bench->problem.text[0] ? bench->problem.text : strerror(-err));
-	else
-		print(bench);
-	return err ? 1 : 0;
+	return err ? 1 : print(bench, seal);
 }
 
 static const char usage[] =

@@ -11,7 +11,9 @@ ckptbench restore --mib 32 --repeat 2 --directory /tmp/disk/bench --json >/tmp/r
 python3 - <<'EOS'
 import json
 
-rows = {row["what"]: row for row in json.load(open("/tmp/restore.json"))}
+report = json.load(open("/tmp/restore.json"))
+assert report["benchmark"] == "restore" and report["environment"]["mib"] == 32, report["environment"]
+rows = {row["case"]: row for row in report["cells"]}
 assert len(rows) == 5, rows
 for what, row in rows.items():
     assert row["runs"] == 2 and row["min"] > 0, row
