@@ -449,11 +449,13 @@ PYTHON
 # --- notices ---
 
 case_imds() {
-	imds_start --set '{"mode": "garbage-all"}'
+	# By IPv6, as on instances that have nothing else.
+	imds_start --bind ::1 --set '{"mode": "garbage-all"}'
+	imds_endpoint="http://[::1]:${imds_endpoint##*:}"
 	configure
 	sed -i '/imds_endpoint/d' $config
 	ckptd_start "AWS_EC2_METADATA_SERVICE_ENDPOINT=$imds_endpoint"
-	await "the word" 30 sh -c 'ckptctl status | grep "127.0.0.1.*notices cannot be seen"'
+	await "the word" 30 sh -c 'ckptctl status | grep "\[::1\].*notices cannot be seen"'
 	imds_say '{"mode": "normal"}'
 	await "the word" 30 logged 'watching for notices'
 	if ckptctl status | grep 'cannot be seen'; then return 1; fi
