@@ -15,6 +15,10 @@
 #include "log.h"
 #include "proc.h"
 
+/* A process closes what it does not need right after it was forked; there is nothing that tells of it. */
+#define BUSY_TRIES 25
+#define BUSY_US 20000
+
 static void task_end(struct task *task)
 {
 	if (task->tracker)
@@ -49,10 +53,11 @@ static void task_track(const struct tasks *tasks, struct task *task)
 	struct problem problem;
 	int ret = tracker_try(tasks, task, &problem);
 
-	if (ret == -EBUSY) {
+	/* It may have got its own in this moment, or what another thread has just forked has the old tracker still open. */
+	for (int tries = task->told_untracked ? BUSY_TRIES - 1 : 0; ret == -EBUSY && tries < BUSY_TRIES; tries++) {
 		if (is_tracked_as_another(tasks, task))
 			return;
-		/* It may have got its own in this moment. */
+		usleep(BUSY_US);
 		ret = tracker_try(tasks, task, &problem);
 	}
 	if (ret == 0 || ret == -ESRCH || task->told_untracked)

@@ -92,6 +92,23 @@ static void require_reported(const struct tracker_mechanism *mechanism, uint64_t
 		require_about(mechanism->name, found, expected);
 }
 
+/* While somebody else has the tracker open for a moment, as what another thread forks. */
+static void test_restart(struct tasks *tasks, const struct job *job)
+{
+	pid_t holder = fork();
+
+	require(holder >= 0);
+	if (holder == 0) {
+		usleep(100000);
+		_exit(0);
+	}
+	tasks->list->pidfd = job->pidfd;
+	tasks_restart_tracking(tasks);
+	if (!tasks->list->tracker)
+		fail("%s: not tracked again", tasks->mechanism->name);
+	require(waitpid(holder, NULL, 0) == holder);
+}
+
 static void test(const struct tracker_mechanism *mechanism)
 {
 	struct job job;
@@ -115,6 +132,7 @@ static void test(const struct tracker_mechanism *mechanism)
 		require_reported(mechanism, collect(&task), written);
 		require_about(mechanism->name, look(&tasks), 0);
 	}
+	test_restart(&tasks, &job);
 	kill(job.pid, SIGKILL);
 	require(waitpid(job.pid, NULL, 0) == job.pid);
 	/* What has ended has written nothing. */
