@@ -34,14 +34,20 @@ struct unpack {
 
 #define PROGRESS_PAGES 8192
 
+static int write_problem(const struct unpack *unpack, int err)
+{
+	return problem_set(unpack->problem, -err, "cannot write CRIU's images into %s: %s", unpack->images, strerror(-err));
+}
+
 static int take_page(void *arg, uint64_t address, const void *page)
 {
 	struct unpack *unpack = arg;
+	int err;
 
 	if (++unpack->done % PROGRESS_PAGES == 0 && unpack->progress)
 		unpack->progress(unpack->arg, unpack->done, unpack->all);
-	return page ? image_page(&unpack->writer, address, page) :
-		      image_lazy_page(&unpack->writer, address);
+	err = page ? image_page(&unpack->writer, address, page) : image_lazy_page(&unpack->writer, address);
+	return err ? write_problem(unpack, err) : 0;
 }
 
 /*
@@ -102,10 +108,7 @@ static int unpack_space(struct space *space, void *arg)
 	ret = manifest_read_space_without(unpack->store, unpack->manifest, space, later, take_page, unpack,
 					  unpack->problem);
 	closed = image_close(&unpack->writer);
-	if (ret == 0 && closed)
-		return problem_set(unpack->problem, -closed, "cannot write CRIU's images into %s: %s",
-				   unpack->images, strerror(-closed));
-	return ret;
+	return ret == 0 && closed ? write_problem(unpack, closed) : ret;
 }
 
 static int count_memory(struct space *space, void *arg)

@@ -260,7 +260,9 @@ clean_up() {
 		await "the cgroup's end" 10 rmdir "$cgroup"
 	done
 	cd /
-	! mountpoint -q "$store" || umount -l "$store"
+	for mounted in "$store" /var/lib/ckpt; do
+		! mountpoint -q "$mounted" || umount -l "$mounted"
+	done
 	rm -rf "$store" "$job_dir" /var/lib/ckpt/jobs /run/ckpt /tmp/ckptd.pid $log
 }
 
