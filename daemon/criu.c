@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "criu.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -232,71 +231,6 @@ int criu_probe(const char *program, struct criu_version *version, struct problem
 				   PROBE_TIMEOUT_MS / 1000);
 	version->tracks_memory = ret == 0 && !fault("criu.no_soft_dirty");
 	return 0;
-}
-
-/* What CRIU (up to 4.2) refuses, as the links of /proc/PID/fd and the names in maps show it. */
-static const struct {
-	const char *name;
-	const char *what;
-	const char *remedy;
-} unsupported[] = {
-	{ "anon_inode:[io_uring]", "an io_uring", "let the program use another I/O method" },
-	{ "anon_inode:[userfaultfd]", "a userfaultfd", "let the program do without it" },
-	{ "anon_inode:[perf_event]", "a performance counter", "run it without profiling" },
-	{ "anon_inode:bpf", "a BPF object", "let the program do without it" },
-	{ "anon_inode:kvm-vm", "a virtual machine", "run it without KVM" },
-	{ "/dev/infiniband/", "an InfiniBand or EFA device", "use TCP or shared memory on one node "
-	  "(FI_PROVIDER=tcp, UCX_TLS=tcp,sm,self)" },
-	{ "/dev/nvidia", "a GPU", "run it on CPUs" },
-	{ "/dev/dri/", "a GPU", "run it on CPUs" },
-	{ "/dev/kfd", "a GPU", "run it on CPUs" },
-};
-
-static int check_name(pid_t pid, const char *where, const char *name, struct problem *problem)
-{
-	for (size_t i = 0; i < sizeof(unsupported) / sizeof(*unsupported); i++)
-		if (!strncmp(name, unsupported[i].name, strlen(unsupported[i].name)))
-			return problem_set(problem, ENOTSUP, "process %d has %s (%s %s), which CRIU cannot "
-					   "save: %s", pid, unsupported[i].what, where, name,
-					   unsupported[i].remedy);
-	return 0;
-}
-
-static int check_descriptors(pid_t pid, struct problem *problem)
-{
-	char path[64], name[256], where[300];
-	struct dirent *entry;
-	int ret = 0;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
-	dir = opendir(path);
-	while (dir && ret == 0 && (entry = readdir(dir))) {
-		ssize_t n = readlinkat(dirfd(dir), entry->d_name, name, sizeof(name) - 1);
-
-		if (n < 0)
-			continue;
-		name[n] = '\0';
-		snprintf(where, sizeof(where), "descriptor %s,", entry->d_name);
-		ret = check_name(pid, where, name, problem);
-	}
-	if (dir)
-		closedir(dir);
-	return ret;
-}
-
-int criu_check_task(pid_t pid, struct problem *problem)
-{
-	char path[64], line[PATH_MAX + 128], name[PATH_MAX];
-	cleanup_fclose FILE *maps = NULL;
-	int ret = check_descriptors(pid, problem);
-
-	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
-	maps = fopen(path, "re");
-	while (maps && ret == 0 && fgets(line, sizeof(line), maps))
-		if (sscanf(line, "%*s %*s %*s %*s %*s %4095[^\n]", name) == 1)
-			ret = check_name(pid, "a mapping of", name, problem);
-	return ret;
 }
 
 /* --network-lock skip; in 3.17 and 3.18 CRIU always needs iptables or nft for connections. */

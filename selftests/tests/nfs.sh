@@ -29,5 +29,18 @@ su scientist -c "dd if=/dev/urandom of=new bs=1M count=32 conv=fsync && sha256su
 node 3 '
 su scientist -c "sed s/new/data/ sum | sha256sum -c && rm data sum"
 test -z "$(ls | grep -v lost+found)"
+# A job with an open file that was deleted here is told that it cannot be saved.
+. /usr/lib/ckpt/tests/lib.sh
+configure
+ckptd_start
+exec_as_scientist ckptctl run --class test --job deleted -- python3 -c "
+import os, signal
+scratch = open(\"scratch\", \"w\")
+os.unlink(\"scratch\")
+signal.pause()" >/tmp/out 2>/tmp/err </dev/null &
+run=$!
+await "the word" 60 grep "open that was deleted on NFS (descriptor 3, now /mnt/store/.nfs.*TMPDIR" /tmp/err
+kill -INT $run
+run_ends 130
 /usr/lib/ckpt/lab/nfs end'
 wait "$server" || { cat "$work/server"; exit 1; }

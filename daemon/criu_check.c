@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What of a process criu cannot save, told before it tries, in better words than its own. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "criu.h"
+
+/* What CRIU (up to 4.2) refuses, as the links of /proc/PID/fd and the names in maps show it. */
+static const struct {
+	const char *name;
+	const char *what;
+	const char *remedy;
+} unsupported[] = {
+	{ "anon_inode:[io_uring]", "an io_uring", "let the program use another I/O method" },
+	{ "anon_inode:[userfaultfd]", "a userfaultfd", "let the program do without it" },
+	{ "anon_inode:[perf_event]", "a performance counter", "run it without profiling" },
+	{ "anon_inode:bpf", "a BPF object", "let the program do without it" },
+	{ "anon_inode:kvm-vm", "a virtual machine", "run it without KVM" },
+	{ "/dev/infiniband/", "an InfiniBand or EFA device", "use TCP or shared memory on one node "
+	  "(FI_PROVIDER=tcp, UCX_TLS=tcp,sm,self)" },
+	{ "/dev/nvidia", "a GPU", "run it on CPUs" },
+	{ "/dev/dri/", "a GPU", "run it on CPUs" },
+	{ "/dev/kfd", "a GPU", "run it on CPUs" },
+};
+
+static int check_name(pid_t pid, const char *where, const char *name, struct problem *problem)
+{
+	for (size_t i = 0; i < sizeof(unsupported) / sizeof(*unsupported); i++)
+		if (!strncmp(name, unsupported[i].name, strlen(unsupported[i].name)))
+			return problem_set(problem, ENOTSUP, "process %d has %s (%s %s), which CRIU cannot "
+					   "save: %s", pid, unsupported[i].what, where, name,
+					   unsupported[i].remedy);
+	return 0;
+}
+
+/* Where the server keeps no deleted files the client renames one that is open; CRIU would have to link it back. */
+static int check_deleted(pid_t pid, int fds, const char *number, const char *name, struct problem *problem)
+{
+	const char *last = strrchr(name, '/');
+	cleanup_close int fd = -1;
+	struct statfs fs;
+
+	if (!last || strncmp(last, "/.nfs", 5))
+		return 0;
+	fd = openat(fds, number, O_PATH | O_CLOEXEC);
+	if (fd < 0 || fstatfs(fd, &fs) || fs.f_type != NFS_SUPER_MAGIC)
+		return 0;
+	return problem_set(problem, ENOTSUP, "process %d has a file open that was deleted on NFS (descriptor %s, now %s), which "
+			   "CRIU cannot save: let such files be on a local disk (TMPDIR), or deleted when they are closed", pid,
+			   number, name);
+}
+
+static int check_descriptors(pid_t pid, struct problem *problem)
+{
+	char path[64], name[PATH_MAX], where[300];
+	struct dirent *entry;
+	int ret = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	while (dir && ret == 0 && (entry = readdir(dir))) {
+		ssize_t n = readlinkat(dirfd(dir), entry->d_name, name, sizeof(name) - 1);
+
+		if (n < 0)
+			continue;
+		name[n] = '\0';
+		snprintf(where, sizeof(where), "descriptor %s,", entry->d_name);
+		ret = check_name(pid, where, name, problem);
+		if (ret == 0)
+			ret = check_deleted(pid, dirfd(dir), entry->d_name, name, problem);
+	}
+	if (dir)
+		closedir(dir);
+	return ret;
+}
+
+int criu_check_task(pid_t pid, struct problem *problem)
+{
+	char path[64], line[PATH_MAX + 128], name[PATH_MAX];
+	cleanup_fclose FILE *maps = NULL;
+	int ret = check_descriptors(pid, problem);
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	maps = fopen(path, "re");
+	while (maps && ret == 0 && fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%*s %*s %*s %*s %*s %4095[^\n]", name) == 1)
+			ret = check_name(pid, "a mapping of", name, problem);
+	return ret;
+}
