@@ -189,10 +189,12 @@ check:
 	$(Q)selftests/check $(TESTS)
 
 # With a kernel that finds mistakes: KASAN, lockdep, kmemleak. The first time it is built, which takes half an hour.
+# With more emulated CPUs than there are cores, spinning on locks that lockdep watches takes most of the time.
 DEBUG_KERNEL ?= 6.12
+DEBUG_CPUS ?= $(shell nproc)
 check-debug:
 	@mkdir -p $(BUILD)
-	$(Q)selftests/vm/run $(DEBUG_KERNEL)-debug --cpus 4 --mem 3072 --disk 256 --timeout 7200 \
+	$(Q)selftests/vm/run $(DEBUG_KERNEL)-debug --cpus $(DEBUG_CPUS) --mem 3072 --disk 256 --timeout 7200 \
 		--console $(BUILD)/check-debug.console -- /usr/lib/ckpt/tests/debug.sh
 
 # No write is missed, in hours of it: SOAK_MINUTES over all mechanisms of SOAK_KERNEL, on four CPUs.
