@@ -210,6 +210,13 @@ interruptions:
 	$(Q)selftests/vm/run $(SOAK_KERNEL) --mem 1536 --timeout $$(($(INTERRUPTIONS) * 30 + 600)) \
 		-- /usr/lib/ckpt/tests/interruptions.sh $(INTERRUPTIONS)
 
+# What a real program's run costs, from nothing of ckpt to a chain of restores.
+LADDER_REPEAT ?= 15
+LADDER_STEPS ?= 300
+ladder:
+	$(Q)selftests/vm/run $(SOAK_KERNEL) --mem 1536 --timeout $$(($(LADDER_REPEAT) * 3600)) \
+		-- /usr/lib/ckpt/tests/ladder.sh $(LADDER_REPEAT) $(LADDER_STEPS)
+
 # Programs of all kinds, each interrupted at a random moment. CHECK_PROGRAMS chooses some.
 PROGRAMS_KERNEL ?= 6.12
 CHECK_PROGRAMS ?= $(notdir $(wildcard selftests/tests/programs/*))
@@ -283,7 +290,7 @@ clean:
 	$(Q)rm -rf $(BUILD)
 
 .PHONY: all programs man completions guest-tests unit-tests fuzz-tests fuzz module module-install dkms-install dkms-uninstall check \
-	check-debug check-programs soak interruptions restore-times demo install uninstall \
+	check-debug check-programs soak interruptions ladder restore-times demo install uninstall \
 	source deb rpm clean FORCE
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

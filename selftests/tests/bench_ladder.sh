@@ -6,43 +6,9 @@
 set -eu
 . "${0%/*}/lib.sh"
 
-# Another node, as far as ckptd can tell: a name, a /run/ckpt and a /var/lib/ckpt of its own. "$1" is a shell's line.
-other_node_make() {
-	unshare --mount --uts --fork sh -c '
-		hostname other
-		mount -t tmpfs tmpfs /run/ckpt
-		mount -t tmpfs tmpfs /var/lib/ckpt
-		exec ckptd >>/tmp/other.log 2>&1' &
-	other=$!
-	cat >/tmp/other <<-EOF
-		#!/bin/sh
-		exec nsenter --target $other --mount --uts --wd="\$PWD" sh -c "\$1"
-	EOF
-	chmod 755 /tmp/other
-	await "ckptd on the other node" 60 /tmp/other "ckptctl status"
-}
-
 ladder() {
-	mkdir -p /run/ckpt /var/lib/ckpt
 	configure
-	ckptd_start
-	other_node_make
-	mkdir -p "$job_dir"
-	cd "$job_dir"
-	cat >/tmp/off <<-EOF
-		#!/bin/sh
-		. $tests/lib.sh
-		kill \$(cat /tmp/ckptd.pid)
-		await "ckptd's end" 60 zombie_or_gone \$(cat /tmp/ckptd.pid)
-		echo off >>/tmp/switched
-	EOF
-	cat >/tmp/on <<-EOF
-		#!/bin/sh
-		. $tests/lib.sh
-		ckptd_start
-		echo on >>/tmp/switched
-	EOF
-	chmod 755 /tmp/off /tmp/on
+	ladder_begin
 	ckptbench ladder --class test --repeat 1 --checkpoints 2 --node exec:/tmp/other --off /tmp/off --on /tmp/on --json -- \
 		"$workload" memory --steps 150 --pause-ms 50 --arena-mib 4 >/tmp/report.json
 	cat /tmp/report.json

@@ -246,6 +246,43 @@ node_phase() { # NAME PHASE
 	exec sleep 1000
 }
 
+# --- for ckptbench ladder ---
+
+# ckptd here, and another node as far as it can tell: a name, a /run/ckpt and a /var/lib/ckpt of its own. /tmp/other runs a
+# line there, /tmp/off and /tmp/on take ckptd away from here and bring it back, and note it in /tmp/switched.
+ladder_begin() {
+	mkdir -p /run/ckpt /var/lib/ckpt "$job_dir"
+	cd "$job_dir"
+	ckptd_start
+	unshare --mount --uts --fork sh -c '
+		hostname other
+		mount -t tmpfs tmpfs /run/ckpt
+		mount -t tmpfs tmpfs /var/lib/ckpt
+		exec ckptd >>/tmp/other.log 2>&1' &
+	other=$!
+	cat >/tmp/other <<-EOF
+		#!/bin/sh
+		exec nsenter --target $other --mount --uts --wd="\$PWD" sh -c "\$1"
+	EOF
+	cat >/tmp/off <<-EOF
+		#!/bin/sh
+		. $tests/lib.sh
+		kill \$(cat /tmp/ckptd.pid)
+		await "ckptd's end" 60 zombie_or_gone \$(cat /tmp/ckptd.pid)
+		rmmod ckpt
+		echo off >>/tmp/switched
+	EOF
+	cat >/tmp/on <<-EOF
+		#!/bin/sh
+		. $tests/lib.sh
+		modprobe ckpt
+		ckptd_start
+		echo on >>/tmp/switched
+	EOF
+	chmod 755 /tmp/other /tmp/off /tmp/on
+	await "ckptd on the other node" 60 /tmp/other "ckptctl status"
+}
+
 # --- cases ---
 
 # What a case may have left: jobs, which outlive ckptd, and ckptd.
