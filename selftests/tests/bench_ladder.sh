@@ -103,6 +103,13 @@ page() {
 	cp /tmp/advice.json /tmp/reports/advise.json
 	cp /tmp/report.json /tmp/reports/ladder.json
 	ckptbench policy --interruptions 20 --hours 1 --json >/tmp/reports/policy.json
+	ckptbench policy --interruptions 20 --hours 1 --compare /tmp/reports/policy.json | grep ': 0 worse, 0 better'
+	status=0
+	ckptbench policy --interruptions 20 --hours 1 --reserve 1 --compare /tmp/reports/policy.json >/tmp/said || status=$?
+	test $status = 3
+	grep '^worse .*slow after notice.* made ' /tmp/said
+	fails ckptbench policy --compare /tmp/nowhere 2>/tmp/said
+	grep "/tmp/nowhere is no report" /tmp/said
 	echo '{"cells": "<b>"}' >/tmp/reports/garbage.json
 	ckptbench report /tmp/reports 2>/tmp/said
 	grep "garbage.json is left out" /tmp/said
