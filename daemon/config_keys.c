@@ -436,7 +436,8 @@ static const struct key class_keys[] = {
 	  .reason = "the program may have a use for it." },
 	{ "save_window", CLASS(save_window_ms), .reload = RELOAD_AT_ONCE, DURATION(5 * SECOND, HOUR),
 	  .fallback = "30s",
-	  .meaning = "How long after save_signal the job has until it is killed.",
+	  .meaning = "How long after save_signal the job has until it is killed; what its final checkpoint, also one "
+		     "that 'ckptctl checkpoint --end' asks for, plans with.",
 	  .reason = "Slurm's KillWait." },
 	{ "end_signal", CLASS(end_signal), .reload = RELOAD_AT_ONCE, .fallback = "TERM", SIGNAL,
 	  .meaning = "Sent to the job's process group when it is ended without being saved, because its "

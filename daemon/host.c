@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -48,6 +49,16 @@ void host_set_place(const char *zone, const char *instance_type)
 	pthread_mutex_unlock(&place.lock);
 }
 
+static void take_memory(json_t *facts)
+{
+	struct sysinfo info;
+
+	if (sysinfo(&info))
+		return;
+	json_object_set_new(facts, "memory_kib", json_integer((json_int_t)(info.totalram * info.mem_unit / 1024)));
+	json_object_set_new(facts, "swap_kib", json_integer((json_int_t)(info.totalswap * info.mem_unit / 1024)));
+}
+
 static void take_place(json_t *facts)
 {
 	pthread_mutex_lock(&place.lock);
@@ -76,7 +87,7 @@ json_t *host_facts(void)
 		take_line(facts, line, "model\t", "cpu_model");
 		take_line(facts, line, "flags", "cpu_flags");
 	}
-	json_object_set_new(facts, "memory_kib", json_integer((json_int_t)sysconf(_SC_PHYS_PAGES) * (sysconf(_SC_PAGESIZE) / 1024)));
+	take_memory(facts);
 	take_place(facts);
 	return facts;
 }
@@ -127,12 +138,13 @@ static int check_flags(const json_t *there, const json_t *here, struct problem *
 
 static int check_memory(const json_t *here, uint64_t memory_kib, struct problem *problem)
 {
-	uint64_t own_kib = (uint64_t)json_integer_value(json_object_get(here, "memory_kib"));
+	uint64_t own_kib = (uint64_t)(json_integer_value(json_object_get(here, "memory_kib")) +
+				      json_integer_value(json_object_get(here, "swap_kib")));
 
 	if (!own_kib || memory_kib < own_kib)
 		return 0;
-	return problem_set(problem, ENOTSUP, "this node has %.1f GiB of memory, and the job needs %.1f GiB: restore it on a larger "
-			   "one", (double)own_kib / (1 << 20), (double)memory_kib / (1 << 20));
+	return problem_set(problem, ENOTSUP, "this node has %.1f GiB of memory and swap, and one of the job's processes needs %.1f "
+			   "GiB: restore it on a larger one", (double)own_kib / (1 << 20), (double)memory_kib / (1 << 20));
 }
 
 static void warn(char warning[HOST_WARNING], const json_t *there, const json_t *here, const char *key, const char *what)

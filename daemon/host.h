@@ -13,7 +13,7 @@
 #include "problem.h"
 
 /*
- * {"node", "kernel", "memory_kib", "cpu_vendor", "cpu_family", "cpu_model", "cpu_flags"}, and if they are known "zone" and
+ * {"node", "kernel", "memory_kib", "swap_kib", "cpu_vendor", "cpu_family", "cpu_model", "cpu_flags"}, and if they are known "zone" and
  * "instance_type".
  */
 json_t *host_facts(void);
@@ -23,7 +23,7 @@ void host_set_place(const char *zone, const char *instance_type);
 #define HOST_WARNING 600
 
 /*
- * Whether a job of that much memory, that ran there, can run here.  -ENOTSUP: no, this node lacks something; -EBADMSG: the
+ * Whether a job of which one process has that much memory, that ran there, can run here.  -ENOTSUP: no, this node lacks something; -EBADMSG: the
  * facts are none.  The warning tells what else differs, "" if nothing does.
  */
 int host_compare(const json_t *there, const json_t *here, uint64_t memory_kib, char warning[HOST_WARNING],

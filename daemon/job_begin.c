@@ -366,7 +366,8 @@ static int restore_job(struct job *job, struct manifest *manifest, const struct 
 static int check_host(struct job *job, const struct restore_facts *restored, struct problem *problem)
 {
 	char warning[HOST_WARNING];
-	int ret = host_check(json_object_get(restored->meta, "host"), restored->pages * (PAGE_BYTES / 1024), warning, problem);
+	int ret = host_check(json_object_get(restored->meta, "host"), restored->largest_pages * (PAGE_BYTES / 1024), warning,
+			     problem);
 
 	if (ret == 0 && *warning)
 		job_note(job, "this node is another kind than the one before: %s", warning);

@@ -13,8 +13,6 @@
 #define SHORTEST_INTERVAL_MS 1000
 /* Into how many parts an epoch is cut to find its worst moment. */
 #define EPOCH_PARTS 8
-/* What streaming costs a running job, in percent of its time: faults, memory bandwidth, cores. */
-#define STREAM_COST_PERCENT 10
 #define SHORTEST_CHECKPOINT_MS 30000
 #define LONGEST_CHECKPOINT_MS (24 * 3600000ull)
 
@@ -319,7 +317,7 @@ uint64_t policy_daly_ms(uint64_t cost_ms, uint64_t mtbf_ms)
 
 uint64_t policy_checkpoint_ms(uint64_t frozen_ms, uint64_t stream_ms, uint64_t mtbf_ms)
 {
-	uint64_t cost_ms = add(frozen_ms, scale(stream_ms, STREAM_COST_PERCENT, 100));
+	uint64_t cost_ms = add(frozen_ms, scale(stream_ms, POLICY_STREAM_COST_PERCENT, 100));
 
 	return minimum(maximum(policy_daly_ms(cost_ms, mtbf_ms), SHORTEST_CHECKPOINT_MS),
 		       LONGEST_CHECKPOINT_MS);

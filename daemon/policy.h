@@ -27,6 +27,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What streaming costs a running job, in percent of its time: faults, memory bandwidth, cores. */
+#define POLICY_STREAM_COST_PERCENT 10
 /* No finite time: nothing was measured yet, or it never ends. */
 #define POLICY_NEVER INT64_MAX
 /* Nobody has looked: the write curve says what may be outstanding. */

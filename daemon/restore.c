@@ -120,6 +120,15 @@ static int count_memory(struct space *space, void *arg)
 	return 0;
 }
 
+static int find_largest(struct space *space, void *arg)
+{
+	uint64_t *largest = arg;
+
+	if (space_kind(space) != SPACE_FILE && space_pages(space) > *largest)
+		*largest = space_pages(space);
+	return 0;
+}
+
 static int unpack_file(struct unpack *unpack, const char *name)
 {
 	char path[4096];
@@ -167,6 +176,7 @@ int restore_read(const struct manifest *manifest, struct restore_facts *facts,
 	facts->stdout_bytes = (uint64_t)json_integer_value(json_object_get(facts->meta, "stdout"));
 	facts->stderr_bytes = (uint64_t)json_integer_value(json_object_get(facts->meta, "stderr"));
 	pagemap_for_each(manifest->map, count_memory, &facts->pages);
+	pagemap_for_each(manifest->map, find_largest, &facts->largest_pages);
 	return 0;
 }
 

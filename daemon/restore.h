@@ -24,6 +24,7 @@ struct restore_facts {
 	uint64_t stderr_bytes;
 	struct job_files files;
 	uint64_t pages;
+	uint64_t largest_pages; /* of one address space, or one shared memory: what processes share is counted in each */
 };
 
 /* Called with what has been done so far, for progress. */

@@ -2,8 +2,6 @@
 #include "advice.h"
 
 #define HOUR_MS 3600000ull
-/* As in policy.c: what streaming costs a job that runs on, of its time. */
-#define STREAM_COST 0.1
 
 /* The same job with what it usually writes for what it writes at most. */
 static struct policy_input usual(const struct policy_input *policy)
@@ -65,7 +63,7 @@ uint64_t advice_longest_ms(const struct advice_input *input)
 struct advice_checkpoint advice_checkpoint(const struct advice_input *input, uint64_t interval_ms)
 {
 	struct advice_checkpoint checkpoint = {
-		.stopped = ((double)input->frozen_ms + STREAM_COST * (double)input->stream_ms) / (double)interval_ms,
+		.stopped = ((double)input->frozen_ms + POLICY_STREAM_COST_PERCENT / 100.0 * (double)input->stream_ms) / (double)interval_ms,
 		.lost = ((double)interval_ms / 2 + (double)input->restore_ms) / (double)input->mtbf_ms,
 	};
 

@@ -10,6 +10,8 @@
 #include <cmocka.h>
 
 #include "host.h"
+#include "pagemap_private.h"
+#include "restore.h"
 
 #define GIB_KIB (1024 * 1024)
 
@@ -70,8 +72,36 @@ static void test_many_flags(void **state)
 
 static void test_memory(void **state)
 {
-	compare(node("fpu", "6.1"), node("fpu", "6.1"), 16 * GIB_KIB, -ENOTSUP, "this node has 16.0 GiB of memory, and the job needs 16.0");
+	json_t *swap;
+
+	compare(node("fpu", "6.1"), node("fpu", "6.1"), 16 * GIB_KIB, -ENOTSUP, "this node has 16.0 GiB of memory and swap, and one of the job's processes needs 16.0");
 	compare(node("fpu", "6.1"), node("fpu", "6.1"), 16 * GIB_KIB - 1, 0, "");
+	/* A job may have run in both. */
+	swap = node("fpu", "6.1");
+	json_object_set_new(swap, "swap_kib", json_integer(4 * GIB_KIB));
+	compare(node("fpu", "6.1"), json_incref(swap), 20 * GIB_KIB - 1, 0, "");
+	compare(node("fpu", "6.1"), swap, 20 * GIB_KIB, -ENOTSUP, "this node has 20.0 GiB of memory and swap");
+}
+
+/* What processes share after a fork is in each of them; a job that ran must not be refused for the sum. */
+static void test_processes(void **state)
+{
+	struct manifest manifest = { .meta = (char *)"{}", .map = pagemap_create() };
+	static const uint64_t pages[] = { 3, 7, 5 };
+	struct restore_facts facts;
+	struct problem problem;
+
+	for (size_t i = 0; i < 3; i++) {
+		struct space *space = pagemap_space(manifest.map, SPACE_TASK, i + 1);
+
+		for (uint64_t page = 0; page < pages[i]; page++)
+			assert_int_equal(space_put(space, (16 + page) * PAGE_BYTES, BLOCK_ZERO, 0, (struct page_hash){ 0 }), 0);
+	}
+	assert_int_equal(restore_read(&manifest, &facts, &problem), 0);
+	assert_int_equal(facts.pages, 15);
+	assert_int_equal(facts.largest_pages, 7);
+	restore_free(&facts);
+	pagemap_destroy(manifest.map);
 }
 
 static void test_warnings(void **state)
@@ -111,6 +141,7 @@ int main(void)
 		cmocka_unit_test(test_flags),
 		cmocka_unit_test(test_many_flags),
 		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_processes),
 		cmocka_unit_test(test_warnings),
 		cmocka_unit_test(test_here),
 	};
