@@ -365,7 +365,8 @@ static void stop_damaged(bool ckptd_lives)
 
 /*
  * The process that criu is a child of; see the header.  A criu that fails has let go of the job, which
- * may run; after one that was killed by a signal it must not.
+ * may run, when ckptd says so: another criu may be to take its place.  After one that was killed by a
+ * signal it must not.
  */
 __attribute__((noreturn)) static void supervise(const struct criu_job *job, struct command *command,
 						const int fds[2], bool restoring, pid_t ckptd)
@@ -398,7 +399,7 @@ __attribute__((noreturn)) static void supervise(const struct criu_job *job, stru
 		unlink(CRIU_CACHE);
 	if (WIFSIGNALED(status))
 		stop_damaged(getppid() == ckptd);
-	else if ((WEXITSTATUS(status) || getppid() != ckptd) && write(HELD_FREEZE, "0", 1) != 1)
+	else if (getppid() != ckptd && write(HELD_FREEZE, "0", 1) != 1)
 		_exit(EXIT_NO_START);
 	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_SIGNAL + WTERMSIG(status));
 }

@@ -94,8 +94,6 @@ hook_make() {
 
 heard() { grep -q "^$1" $told/all; }
 
-stopped() { grep -q '^State:[[:space:]]*T' "/proc/$1/status"; } # PID
-
 # Not in err: what came after the checkpoint is cut off it.
 restored() { [ "$(grep -c "goes on from checkpoint" $log)" = "$1" ]; } # TIMES
 

@@ -141,6 +141,45 @@ case_thawed() {
 	end
 }
 
+# Between criu's start and the freeze something is sent that the other end does not take: that criu was started for
+# connections in which nothing moves, and another one takes its place. The job stands still meanwhile.
+case_sent_meanwhile() {
+	criu=criu configure "tcp = close"
+	python3 -c '
+import socket
+server = socket.create_server(("127.0.0.1", 4001))
+open("/tmp/silent-up", "w")
+peers = [server.accept() for _ in range(10)]' &
+	await "a server that reads nothing" 60 test -e /tmp/silent-up
+	ckptd_start CKPT_FAULT=checkpoint.prepared=stop
+	run_start --job j -- python3 -uc '
+import os, socket, time
+peer = socket.create_connection(("127.0.0.1", 4001))
+peer.setblocking(False)
+step = 0
+while not os.path.exists("stop"):
+    step += 1
+    print("step", step)
+    if os.path.exists("send") and not os.path.exists("sent"):
+        try:
+            while True:
+                peer.send(bytes(65536))
+        except BlockingIOError:
+            open("sent", "w")
+    time.sleep(0.1)
+print("ok")'
+	epoch
+	ckptctl checkpoint 1000-j >/tmp/said 2>&1 &
+	saving=$!
+	await "criu to stand ready" 60 stopped "$(cat /tmp/ckptd.pid)"
+	touch send
+	await "what is sent" 60 test -e sent
+	kill -CONT "$(cat /tmp/ckptd.pid)"
+	await_status 60 $saving || { cat /tmp/said && return 1; }
+	touch stop
+	run_ends 0
+}
+
 # Without the mark that keeps init from thawing the job: the final checkpoint is committed all the same.
 case_no_mark() {
 	configure
@@ -366,7 +405,7 @@ case_killed() {
 	end
 }
 
-for name in ${*:-criu_fails criu_crashes_first killed_frozen thawed no_mark restore_fails unsaveable killed}; do
+for name in ${*:-criu_fails criu_crashes_first killed_frozen thawed sent_meanwhile no_mark restore_fails unsaveable killed}; do
 	rm -f /tmp/criu-fault /tmp/criu-waits
 	cp "$tests/fake-criu" /tmp/criu
 	criu=/tmp/criu

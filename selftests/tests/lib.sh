@@ -46,6 +46,8 @@ fails() { ! "$@"; }
 
 ended() { ! kill -0 "$1" 2>/dev/null; } # PID
 
+stopped() { grep -q '^State:[[:space:]]*T' "/proc/$1/status"; } # PID
+
 # The exit status of a child of this shell that must end in time.
 await_status() { # SECONDS PID
 	await "the end of process $2" "$1" zombie_or_gone "$2" || return 124
