@@ -148,13 +148,20 @@ static unsigned long search_vma(struct search *search, unsigned long addr, unsig
 	return end;
 }
 
-/* Only within VMAs: around them page tables may be freed under the lock for read. */
-static unsigned long search_window(struct search *search, unsigned long addr, unsigned long end)
+/*
+ * Only within VMAs: around them page tables may be freed under the lock for read. The window begins where the next VMA
+ * does: between two there may be more address space than can be stepped over.
+ */
+static unsigned long search_window(struct search *search, unsigned long addr, unsigned long limit)
 {
-	struct vm_area_struct *vma;
-	unsigned long stop;
+	struct vm_area_struct *vma = find_vma(search->mm, addr);
+	unsigned long end;
 
+	addr = vma ? clamp(vma->vm_start, addr, limit) : limit;
+	end = min(limit, addr + WINDOW_BYTES);
 	while (addr < end && !search->full) {
+		unsigned long stop;
+
 		vma = find_vma(search->mm, addr);
 		if (!vma || vma->vm_start >= end)
 			return end;
@@ -196,7 +203,7 @@ static int search_range(struct search *search, u64 start, u64 end)
 			return -ENOSPC;
 		if (signal_pending(current) || mmap_read_lock_killable(search->mm))
 			return -EINTR;
-		start = search_window(search, start, min_t(u64, end, start + WINDOW_BYTES));
+		start = search_window(search, start, end);
 		mmap_read_unlock(search->mm);
 		command->out_walk_end = start;
 		err = found_copy_out(search);
