@@ -113,9 +113,9 @@ static void epoch_done(struct job *job, const struct pass_stats *pass, int64_t b
 	job_set_status(job, "problem", json_null());
 	if (!job->reader.tasks.mechanism->collects_while_running)
 		snprintf(frozen, sizeof(frozen), ", job frozen for %lld ms", (long long)pass->frozen_ms);
-	log_info("%s: epoch: %lu pages dirty, %lu written (%lu same, %lu zero), %.1f MiB of %.1f MiB "
-		 "memory, %lld ms%s%s", job->id, pass->pages_dirty, pass->packed.pages_packed,
-		 pass->packed.pages_same, pass->packed.pages_zero,
+	log_info("%s: epoch: %lu pages dirty, %lu written (%lu same, %lu zero, %lu moved), %.1f MiB "
+		 "of %.1f MiB memory, %lld ms%s%s", job->id, pass->pages_dirty, pass->packed.pages_packed,
+		 pass->packed.pages_same, pass->packed.pages_zero, (unsigned long)moved,
 		 (double)pass->packed.bytes_written / (1 << 20), (double)job_memory_kib(job) / 1024,
 		 (long long)pass->ms, pass->full ? ", full" : "", frozen);
 }
