@@ -8,7 +8,7 @@ set -eu
 . "${0%/*}/lib.sh"
 count=${1:-10}
 mib=32
-pages=20
+pages=8
 
 use_cpus() { # LIST
 	# shellcheck disable=SC2016 # in a case $$ is not this shell
