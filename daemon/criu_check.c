@@ -25,6 +25,7 @@ static const struct {
 	{ "anon_inode:[perf_event]", "a performance counter", "run it without profiling" },
 	{ "anon_inode:bpf", "a BPF object", "let the program do without it" },
 	{ "anon_inode:kvm-vm", "a virtual machine", "run it without KVM" },
+	{ "/secretmem (deleted)", "memory of memfd_secret()", "let the program do without it" },
 	{ "/dev/infiniband/", "an InfiniBand or EFA device", "use TCP or shared memory on one node "
 	  "(FI_PROVIDER=tcp, UCX_TLS=tcp,sm,self)" },
 	{ "/dev/nvidia", "a GPU", "run it on CPUs" },
