@@ -374,7 +374,7 @@ limit_is_cancelled() {
 	has_checkpoint "$limit"
 	retire
 	test -z "$(kept)"
-	on node2 "fails ls /var/lib/ckpt/slurm/*"
+	on node2 "test -z \"\$(ls /var/lib/ckpt/slurm)\""
 	echo "cancelled after $(steps limit/out) steps, its checkpoints are gone"
 }
 
