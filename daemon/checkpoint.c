@@ -22,6 +22,7 @@
 #include "manifest.h"
 #include "proc.h"
 #include "thin.h"
+#include "vma_image.h"
 
 /* How often a job is thawed again for a moment in which it is to do what it was about to. */
 #define MOST_FREEZES 20
@@ -119,7 +120,8 @@ static int dump(struct checkpoint *checkpoint)
 		return ret;
 	if (served || ret)
 		return served ? served : ret;
-	return image_timers_mend(checkpoint->criu->images, &checkpoint->criu->version, checkpoint->problem);
+	ret = vma_images_check(checkpoint->criu->images, checkpoint->problem);
+	return ret ? ret : image_timers_mend(checkpoint->criu->images, &checkpoint->criu->version, checkpoint->problem);
 }
 
 /* What was saved is of one moment only if nobody has thawed the job: an older init, a scheduler. */

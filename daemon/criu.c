@@ -72,6 +72,8 @@ struct command {
 	cpu_set_t cpus;         /* none: as ckptd has */
 };
 
+/* What CRIU checks unless told otherwise; said, it also writes and reads what the CPU has. */
+#define CPU_CHECKS "--cpu-cap=fpu,ins"
 #define RUN_NONE ((struct criu_run){ .pidfd = -1, .page_socket = -1, .hold = -1 })
 
 static void command_add(struct command *command, const char *argument)
@@ -231,6 +233,41 @@ int criu_probe(const char *program, struct criu_version *version, struct problem
 				   PROBE_TIMEOUT_MS / 1000);
 	version->tracks_memory = ret == 0 && !fault("criu.no_soft_dirty");
 	return 0;
+}
+
+/* What CRIU calls an error and goes on: its socket to us is no TCP; an iptables that is missing. */
+static bool is_noise(const char *error)
+{
+	return strstr(error, "TCP_CORK") || strstr(error, "TCP_NODELAY") || strstr(error, "exited, status=");
+}
+
+/* The first line of CRIU's that is one; NULL: none is. */
+static char *find_error(char *text)
+{
+	char *save, *line, *error;
+
+	for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		error = strstr(line, "Error (");
+		if (error && !is_noise(error))
+			return error;
+	}
+	return NULL;
+}
+
+int criu_check_cpu(const char *program, const char *images, struct problem *problem)
+{
+	const char *const check[] = { program, "cpuinfo", "check", "--no-default-config", CPU_CHECKS, "-D", images, NULL };
+	char text[4096], *error;
+	int ret = run_capture(check, text, sizeof(text));
+
+	if (ret == 0)
+		return 0;
+	error = find_error(text);
+	if (ret != -EIO || !error)
+		return problem_set(problem, ret == -EIO ? EPROTO : -ret, "'%s cpuinfo check' does not say whether this node's "
+				   "CPU fits: %s", program, ret == -EIO ? "it gave no reason" : strerror(-ret));
+	return problem_set(problem, ENOTSUP, "this node's CPU differs too much from the one that the job ran on, says criu: %s. "
+			   "Restore it on a node of the same type", error);
 }
 
 /* --network-lock skip; in 3.17 and 3.18 CRIU always needs iptables or nft for connections. */
@@ -433,6 +470,8 @@ static void dump_command(struct command *command, const struct criu_job *job, ch
 	command_add(command, root);
 	/* Tasks end only after the checkpoint is committed, and by our hand. */
 	command_add(command, "--leave-running");
+	/* Writes CRIU_CPU_IMAGE. */
+	command_add(command, CPU_CHECKS);
 	command_add(command, "--freeze-cgroup");
 	command_add(command, job->cgroup);
 	if (job->version.tracks_memory) {
@@ -549,12 +588,6 @@ int criu_restore_start(struct criu_run *run, const struct criu_job *job, struct 
 		command_add(&command, CKPT_GATE_PATH);
 	}
 	return start(run, job, &command, (const int[]){ -1, -1 }, true, problem);
-}
-
-/* What CRIU calls an error and goes on: its socket to us is no TCP; an iptables that is missing. */
-static bool is_noise(const char *error)
-{
-	return strstr(error, "TCP_CORK") || strstr(error, "TCP_NODELAY") || strstr(error, "exited, status=");
 }
 
 /* CRIU's advice is for those who call it themselves. */

@@ -33,6 +33,15 @@ struct criu_version {
  * their hashes.
  */
 int criu_probe(const char *program, struct criu_version *version, struct problem *problem);
+
+/* What a dump wrote of the CPU that it ran on. */
+#define CRIU_CPU_IMAGE "cpuinfo.img"
+
+/*
+ * Whether CRIU restores here what was saved on the CPU of that image: it also compares how much state a task
+ * has in its registers, which a program may rely on as much as on an instruction.  -ENOTSUP: no.
+ */
+int criu_check_cpu(const char *program, const char *images, struct problem *problem);
 #define CRIU_SENDS_ALL "the kernel has no soft-dirty bits, so CRIU sends all pages at each checkpoint; those " \
 		       "that have not changed are found by their hashes and not written again"
 /* Page server messages are 24 bytes up to 4.1.1 and 32 from 4.2. */

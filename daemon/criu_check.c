@@ -12,6 +12,7 @@
 
 #include "cleanup.h"
 #include "criu.h"
+#include "vma_image.h"
 
 /* What CRIU (up to 4.2) refuses, as the links of /proc/PID/fd and the names in maps show it. */
 static const struct {
@@ -86,13 +87,17 @@ static int check_descriptors(pid_t pid, struct problem *problem)
 int criu_check_task(pid_t pid, struct problem *problem)
 {
 	char path[64], line[PATH_MAX + 128], name[PATH_MAX];
+	unsigned long start, end;
 	cleanup_fclose FILE *maps = NULL;
 	int ret = check_descriptors(pid, problem);
 
 	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
 	maps = fopen(path, "re");
-	while (maps && ret == 0 && fgets(line, sizeof(line), maps))
+	while (maps && ret == 0 && fgets(line, sizeof(line), maps)) {
+		if (sscanf(line, "%lx-%lx", &start, &end) == 2 && vma_is_high(start, end))
+			return vma_refuse_high((uint64_t)pid, start, end, problem);
 		if (sscanf(line, "%*s %*s %*s %*s %*s %4095[^\n]", name) == 1)
 			ret = check_name(pid, "a mapping of", name, problem);
+	}
 	return ret;
 }

@@ -399,6 +399,8 @@ static int restore_from(struct job *job, struct term *previous, const char *name
 	if (ret == 0)
 		ret = check_host(job, &restored, problem);
 	if (ret == 0)
+		ret = restore_check_cpu(job->reader.store, manifest, &job->criu, problem);
+	if (ret == 0)
 		ret = criu_tcp_parse(json_string_value(json_object_get(restored.meta, "tcp")), &job->setup->criu,
 				     &tcp, problem);
 	if (ret == 0)

@@ -37,10 +37,11 @@
 
 static json_t *pass_status(const struct pass_stats *pass)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i}", "pages_dirty",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i}", "pages_dirty",
 			 (json_int_t)pass->pages_dirty, "pages_zero", (json_int_t)pass->packed.pages_zero,
 			 "pages_same", (json_int_t)pass->packed.pages_same, "pages_written",
-			 (json_int_t)pass->packed.pages_packed, "bytes_written",
+			 (json_int_t)pass->packed.pages_packed, "pages_moved",
+			 (json_int_t)pass->packed.pages_moved, "bytes_written",
 			 (json_int_t)pass->packed.bytes_written, "ms", (json_int_t)pass->ms, "frozen_ms",
 			 (json_int_t)pass->frozen_ms, "full", (int)pass->full);
 }
@@ -93,7 +94,7 @@ static void clean_store(struct job *job)
 static void epoch_done(struct job *job, const struct pass_stats *pass, int64_t begun)
 {
 	uint64_t packed = pass->packed.pages_packed;
-	uint64_t moved = pass->pages_thin < packed ? pass->pages_thin : packed;
+	uint64_t moved = pass->packed.pages_moved;
 	int64_t deadline_ms = 0;
 	char frozen[48] = "";
 
@@ -113,9 +114,9 @@ static void epoch_done(struct job *job, const struct pass_stats *pass, int64_t b
 	job_set_status(job, "problem", json_null());
 	if (!job->reader.tasks.mechanism->collects_while_running)
 		snprintf(frozen, sizeof(frozen), ", job frozen for %lld ms", (long long)pass->frozen_ms);
-	log_info("%s: epoch: %lu pages dirty, %lu written (%lu same, %lu zero), %.1f MiB of %.1f MiB "
-		 "memory, %lld ms%s%s", job->id, pass->pages_dirty, pass->packed.pages_packed,
-		 pass->packed.pages_same, pass->packed.pages_zero,
+	log_info("%s: epoch: %lu pages dirty, %lu written (%lu same, %lu zero, %lu moved), %.1f MiB "
+		 "of %.1f MiB memory, %lld ms%s%s", job->id, pass->pages_dirty, pass->packed.pages_packed,
+		 pass->packed.pages_same, pass->packed.pages_zero, moved,
 		 (double)pass->packed.bytes_written / (1 << 20), (double)job_memory_kib(job) / 1024,
 		 (long long)pass->ms, pass->full ? ", full" : "", frozen);
 }

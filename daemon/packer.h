@@ -28,6 +28,7 @@ struct packer_stats {
 	uint64_t pages_zero;
 	uint64_t pages_same;    /* content as already held */
 	uint64_t pages_packed;  /* written */
+	uint64_t pages_moved;   /* of them, those that only leave a thin segment: see thin.h */
 	uint64_t bytes_written; /* to the store, with headers */
 	uint64_t cpu_us;        /* of the packer's threads */
 	uint64_t busy_us;       /* time in which the store had something to write */

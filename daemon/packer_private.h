@@ -117,6 +117,7 @@ int packer_begin(struct packer *packer, struct problem *problem);
 struct verdict {
 	unsigned int count;
 	unsigned int kept;
+	unsigned int moved;     /* of them, those that only leave a thin segment */
 	uint8_t fate[BLOCK_PAGES];
 	struct page_hash hashes[BLOCK_PAGES];
 };

@@ -124,10 +124,11 @@ static bool page_zero(const uint8_t *page)
 void verdict_make(struct packer *packer, struct space *space, const uint64_t *addresses,
 		  const uint8_t *data, unsigned int count, struct verdict *verdict)
 {
+	enum sameness same;
 	unsigned int i;
 
 	verdict->count = count;
-	verdict->kept = 0;
+	verdict->kept = verdict->moved = 0;
 	for (i = 0; i < count; i++, data += PAGE_BYTES) {
 		verdict->fate[i] = page_zero(data) ? FATE_ZERO : FATE_KEPT;
 		if (verdict->fate[i] != FATE_ZERO)
@@ -137,10 +138,13 @@ void verdict_make(struct packer *packer, struct space *space, const uint64_t *ad
 	for (i = 0; i < count; i++) {
 		if (verdict->fate[i] == FATE_ZERO)
 			continue;
-		if (space_same(space, addresses[i], verdict->hashes[i]))
+		same = space_compare(space, addresses[i], verdict->hashes[i]);
+		if (same == SPACE_SAME) {
 			verdict->fate[i] = FATE_SAME;
-		else
-			verdict->kept++;
+			continue;
+		}
+		verdict->kept++;
+		verdict->moved += same == SPACE_MOVES;
 	}
 	pagemap_unlock(packer->map);
 }
@@ -225,6 +229,7 @@ int verdict_apply(struct packer *packer, struct space *space, const uint64_t *ad
 	for (i = 0; i < verdict->count && !err; i++)
 		err = page_put(packer, space, addresses[i], verdict->fate[i], &verdict->hashes[i],
 			       buffer);
+	packer->stats.pages_moved += verdict->moved;
 	pagemap_unlock(packer->map);
 	if (err)
 		return problem_set(problem, -err, "the page map cannot take the pages at %#llx: %s",

@@ -311,13 +311,14 @@ static bool place_thin(const struct pagemap *map, uint32_t block)
 	return map->thin && block != BLOCK_ZERO && map->blocks[block].segment->thin;
 }
 
-bool space_same(struct space *space, uint64_t address, struct page_hash hash)
+enum sameness space_compare(struct space *space, uint64_t address, struct page_hash hash)
 {
 	unsigned int index;
 	struct leaf *leaf = page_find(space, address, &index);
 
-	return leaf && (hash.low || hash.high) && leaf->hash[index].low == hash.low &&
-	       leaf->hash[index].high == hash.high && !place_thin(space->map, leaf->block[index]);
+	if (!leaf || !(hash.low || hash.high) || leaf->hash[index].low != hash.low || leaf->hash[index].high != hash.high)
+		return SPACE_DIFFERS;
+	return place_thin(space->map, leaf->block[index]) ? SPACE_MOVES : SPACE_SAME;
 }
 
 void space_set_hash(struct space *space, uint64_t address, struct page_hash hash)

@@ -83,8 +83,13 @@ void pagemap_forget_segment(struct pagemap *map, const struct segment *segment);
 /* -ENOMEM, or -EINVAL for an address past SPACE_END. The old place is given up. */
 int space_put(struct space *space, uint64_t address, uint32_t block, unsigned int index,
 	      struct page_hash hash);
-/* The content is that already, and may stay where it is. */
-bool space_same(struct space *space, uint64_t address, struct page_hash hash);
+enum sameness {
+	SPACE_DIFFERS,          /* the content is another */
+	SPACE_SAME,             /* it is that already */
+	SPACE_MOVES,            /* it is that already, in a thin segment: see thin.h */
+};
+
+enum sameness space_compare(struct space *space, uint64_t address, struct page_hash hash);
 /* The first leaf from *number (of the leaf: address / 256 KiB) on, and its number; NULL: no more. */
 struct leaf *space_next_leaf(const struct space *space, uint64_t *number);
 void space_set_hash(struct space *space, uint64_t address, struct page_hash hash);

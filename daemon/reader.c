@@ -51,6 +51,7 @@ static void stats_add(struct packer_stats *sum, const struct packer_stats *more)
 	sum->pages_zero += more->pages_zero;
 	sum->pages_same += more->pages_same;
 	sum->pages_packed += more->pages_packed;
+	sum->pages_moved += more->pages_moved;
 	sum->bytes_written += more->bytes_written;
 	sum->cpu_us += more->cpu_us;
 	sum->busy_us += more->busy_us;
@@ -149,7 +150,6 @@ static int add_thin(struct passage *passage, const struct space *space, struct r
 		err = regions_normalise(regions);
 	if (err)
 		return problem_set(passage->problem, -err, "out of memory");
-	passage->stats->pages_thin += regions_pages(regions) - dirty;
 	passage->reader->pages_left += regions_pages(regions) - dirty;
 	return 0;
 }

@@ -54,7 +54,6 @@ struct pass_stats {
 	struct packer_stats packed;
 	struct capture_stats captured;
 	uint64_t pages_dirty;   /* reported by the trackers, and read of captured files */
-	uint64_t pages_thin;    /* read besides, because of where they lie */
 	unsigned int full;      /* tasks whose collect was full */
 	unsigned int tasks;
 	int64_t ms;

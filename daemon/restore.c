@@ -180,6 +180,23 @@ int restore_read(const struct manifest *manifest, struct restore_facts *facts,
 	return 0;
 }
 
+int restore_check_cpu(struct store *store, struct manifest *manifest, const struct criu_job *criu,
+		      struct problem *problem)
+{
+	struct unpack unpack = { .store = store, .manifest = manifest, .images = criu->images, .problem = problem };
+	size_t i = 0;
+	int ret;
+
+	while (i < manifest->file_count && strcmp(packed_file_name(manifest->files[i]), CRIU_CPU_IMAGE))
+		i++;
+	if (i == manifest->file_count)
+		return 0;
+	ret = directory_make_empty(criu->images, problem);
+	if (ret == 0)
+		ret = unpack_file(&unpack, CRIU_CPU_IMAGE);
+	return ret ? ret : criu_check_cpu(criu->program, criu->images, problem);
+}
+
 int restore_unpack(struct store *store, struct manifest *manifest, const char *images,
 		   struct lazy_plan *plan, restore_progress progress, void *arg,
 		   struct problem *problem)

@@ -33,6 +33,12 @@ typedef void (*restore_progress)(void *arg, uint64_t pages_done, uint64_t pages_
 /* restore_free() the facts also after an error. */
 int restore_read(const struct manifest *manifest, struct restore_facts *facts,
 		 struct problem *problem);
+/*
+ * Before much is read: whether CRIU takes this CPU for one on which it can go on.  -ENOTSUP: it does not; -EBADMSG: damaged,
+ * try an older one.
+ */
+int restore_check_cpu(struct store *store, struct manifest *manifest, const struct criu_job *criu,
+		      struct problem *problem);
 /* -EBADMSG: damaged, try an older one. */
 int restore_unpack(struct store *store, struct manifest *manifest, const char *images,
 		   struct lazy_plan *plan, restore_progress progress, void *arg,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "vma_image.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -128,4 +129,57 @@ int vma_image_lazy(const char *directory, uint64_t id, const struct regions *poi
 	if (ret == -EBADMSG)
 		return image_unknown(path, problem);
 	return ret ? problem_set(problem, -ret, "no memory to read %s", path) : 0;
+}
+
+int vma_refuse_high(uint64_t pid, uint64_t start, uint64_t end, struct problem *problem)
+{
+	return problem_set(problem, ENOTSUP, "process %llu has memory above 128 TiB (at %llx-%llx), which CRIU does not save: let "
+			   "the program give mmap() no addresses there", (unsigned long long)pid, (unsigned long long)start,
+			   (unsigned long long)end);
+}
+
+static int check_mappings(struct image_reader mm, uint64_t id, struct problem *problem)
+{
+	struct image_field field;
+	struct vma vma;
+
+	while (image_next(&mm, &field)) {
+		if (field.number != MM_MAPPING)
+			continue;
+		if (!read_vma(field.inner, &vma))
+			return -EBADMSG;
+		if (vma_is_high(vma.start, vma.end))
+			return vma_refuse_high(id, vma.start, vma.end, problem);
+	}
+	return mm.bad ? -EBADMSG : 0;
+}
+
+static int check_image(const char *directory, const char *name, struct problem *problem)
+{
+	char path[PATH_MAX];
+	cleanup_free uint8_t *bytes = NULL;
+	struct image_reader mm;
+	unsigned long id;
+	int end = 0, ret;
+
+	if (sscanf(name, "mm-%lu.img%n", &id, &end) != 1 || !end || name[end])
+		return 0;
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	ret = image_read(path, MAGIC_MM, &bytes, &mm, problem);
+	if (ret == 0)
+		ret = check_mappings(mm, id, problem);
+	return ret == -EBADMSG ? image_unknown(path, problem) : ret;
+}
+
+int vma_images_check(const char *directory, struct problem *problem)
+{
+	DIR *dir = opendir(directory);
+	struct dirent *entry;
+	int ret = dir ? 0 : problem_set(problem, errno, "cannot read %s: %s", directory, strerror(errno));
+
+	while (ret == 0 && (entry = readdir(dir)))
+		ret = check_image(directory, entry->d_name, problem);
+	if (dir)
+		closedir(dir);
+	return ret;
 }

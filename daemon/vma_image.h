@@ -8,6 +8,7 @@
 #ifndef CKPT_VMA_IMAGE_H
 #define CKPT_VMA_IMAGE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -21,5 +22,18 @@
  */
 int vma_image_lazy(const char *directory, uint64_t id, const struct regions *pointed, struct regions *regions,
 		   struct problem *problem);
+
+/*
+ * -ENOTSUP: a process of the images has memory that CRIU (up to 4.2) did not save, and would restore as zeros,
+ * without a word about it.
+ */
+int vma_images_check(const char *directory, struct problem *problem);
+/* What is to be said of it; start and end are those of the mapping. Always -ENOTSUP. */
+int vma_refuse_high(uint64_t pid, uint64_t start, uint64_t end, struct problem *problem);
+/* CRIU leaves mappings out that end above; [vsyscall] is the kernel's. */
+static inline bool vma_is_high(uint64_t start, uint64_t end)
+{
+	return end > (1ULL << 47) - PAGE_BYTES && start < 1ULL << 63;
+}
 
 #endif

@@ -147,14 +147,16 @@ case_sent_meanwhile() {
 	criu=criu configure "tcp = close"
 	python3 -c '
 import socket
-server = socket.create_server(("127.0.0.1", 4001))
+server = socket.create_server(("127.0.0.1", 4002))
 open("/tmp/silent-up", "w")
-peers = [server.accept() for _ in range(10)]' &
+peer = server.accept()
+server.accept()' &
+	server=$!
 	await "a server that reads nothing" 60 test -e /tmp/silent-up
 	ckptd_start CKPT_FAULT=checkpoint.prepared=stop
 	run_start --job j -- python3 -uc '
 import os, socket, time
-peer = socket.create_connection(("127.0.0.1", 4001))
+peer = socket.create_connection(("127.0.0.1", 4002))
 peer.setblocking(False)
 step = 0
 while not os.path.exists("stop"):
@@ -178,6 +180,7 @@ print("ok")'
 	await_status 60 $saving || { cat /tmp/said && return 1; }
 	touch stop
 	run_ends 0
+	kill $server
 }
 
 # Without the mark that keeps init from thawing the job: the final checkpoint is committed all the same.

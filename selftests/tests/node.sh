@@ -4,6 +4,7 @@
 #				each line of /share/jobs is a mode of workload with its options: a job.
 #	interrupt	the jobs begin or go on, an interruption is announced, they are saved
 #	commit		they begin or go on, until each has a checkpoint and has gone on from it
+#	refused		this is no node for them: they are not restored, and can be elsewhere
 #	end		they go on and end; everything is checked
 # Prints "node: done" at the end of the phase and then stands still until the power goes.
 set -eu
@@ -65,6 +66,16 @@ phase_commit() {
 	each_job go_on
 	echo "$name" >>/share/left
 }
+
+phase_refused() {
+	configure
+	ckptd_start
+	each_job job_start
+	runs_end 125
+	each_job tell_refusal
+}
+
+tell_refusal() { grep '^ckpt: ' $errors; }
 
 check_job() {
 	test "$(grep -c 'goes on from checkpoint' $errors)" = "$(wc -l </share/left)"

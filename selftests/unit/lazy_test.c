@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -208,6 +209,7 @@ static void put_vma(struct bytes *mm, uint64_t start, uint64_t end, uint64_t fla
 	mm->length += vma.length;
 }
 
+/* Of the mappings when regions is NULL. */
 static int read_image(const struct bytes *mm, size_t cut, const struct regions *pointed, struct regions *regions)
 {
 	const uint32_t header[] = { 0x54564319, 0x57492820, (uint32_t)mm->length };
@@ -221,7 +223,7 @@ static int read_image(const struct bytes *mm, size_t cut, const struct regions *
 	fwrite(header, sizeof(header), 1, file);
 	fwrite(mm->data, mm->length - cut, 1, file);
 	fclose(file);
-	ret = vma_image_lazy(directory, 300, pointed, regions, NULL);
+	ret = regions ? vma_image_lazy(directory, 300, pointed, regions, NULL) : vma_images_check(directory, NULL);
 	unlink(path);
 	rmdir(directory);
 	return ret;
@@ -254,6 +256,30 @@ static void only_private_anonymous_memory_may_be_lazy(void **state)
 	for (size_t cut = 1; cut < 20; cut++)
 		assert_true(read_image(&mm, cut, &none, &regions) < 0);
 	regions_free(&regions);
+}
+
+/* CRIU leaves it out, all of it when only a part is too high. */
+static void high_memory_is_refused(void **state)
+{
+	static const struct {
+		uint64_t start, end;
+		int expected;
+	} cases[] = {
+		{ P(1), P(2), 0 },
+		{ 0x7fffffffd000, 0x7ffffffff000, 0 },
+		{ 0x7fffffffd000, 0x800000000000, -ENOTSUP },
+		{ 1ull << 50, (1ull << 50) + P(1), -ENOTSUP },
+		{ 0xffffffffff600000, 0xffffffffff601000, 0 },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct bytes mm = { .length = 0 };
+
+		put_vma(&mm, P(1), P(3), MAP_PRIVATE, 1, 0);
+		put_vma(&mm, cases[i].start, cases[i].end, MAP_PRIVATE | MAP_ANONYMOUS, 1, 0);
+		assert_int_equal(read_image(&mm, 0, NULL, NULL), cases[i].expected);
+		assert_true(read_image(&mm, 1, NULL, NULL) < 0);
+	}
 }
 
 static void put_number(struct bytes *bytes, unsigned int field, uint64_t value)
@@ -358,6 +384,7 @@ int main(void)
 		cmocka_unit_test(of_an_unknown_process_nothing_is_missing),
 		cmocka_unit_test(order_matters_where_it_does),
 		cmocka_unit_test(a_group_too_large_is_not_clear),
+		cmocka_unit_test(high_memory_is_refused),
 		cmocka_unit_test(only_private_anonymous_memory_may_be_lazy),
 		cmocka_unit_test(what_the_kernel_does_not_wait_for_is_not_lazy),
 		cmocka_unit_test(threads_point_to_pages),

@@ -105,6 +105,8 @@ static void stream_epoch(bool last, struct figures *figures)
 	reader.cleans = last ? READER_CLEANS_FOR_CHECKPOINT : READER_CLEANS;
 	assert_ok(reader_epoch(&reader, &stats, &problem));
 	assert_int_equal(stats.pages_dirty, regions_pages(&written));
+	/* The job writes nothing that was there before. */
+	assert_int_equal(stats.packed.pages_packed - stats.packed.pages_moved, regions_pages(&written));
 	figures->written += stats.packed.bytes_written;
 }
 
