@@ -306,12 +306,14 @@ static void restore_done(struct job *job, const char *name, const struct restore
 			 int64_t ms)
 {
 	const json_t *host = json_object_get(restored->meta, "host");
+	long long age_s = (long long)time(NULL) - json_integer_value(json_object_get(restored->meta, "time"));
+	char age[64];
 
+	snprintf(age, sizeof(age), age_s < 0 ? "whose clock is %lld s ahead" : "%lld s ago", llabs(age_s));
 	job_set_status(job, "restore_ms", json_integer(ms));
 	job_hook_start(job, restore_hook(job, HOOK_POST_RESTORE, restored));
-	job_note(job, "goes on from checkpoint %s (of node %s, %lld s ago); %.1f MiB %s, %.1f s", name,
-		 json_string_value(json_object_get(host, "node")),
-		 (long long)time(NULL) - json_integer_value(json_object_get(restored->meta, "time")),
+	job_note(job, "goes on from checkpoint %s (of node %s, %s); %.1f MiB %s, %.1f s", name,
+		 json_string_value(json_object_get(host, "node")), age,
 		 (double)restored->pages * PAGE_BYTES / (1 << 20), job->lazy ? "come while it runs" : "read",
 		 (double)ms / 1000);
 }

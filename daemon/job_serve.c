@@ -700,7 +700,7 @@ static void end_damaged(struct job *job)
 	set_failed(job, JOB_STATUS_INTERRUPTED, text);
 }
 
-/* The next `run` of the line, here or elsewhere, need not wait for the lease to end. */
+/* The next `run` of the line, here or elsewhere, need not wait for the lease to end, nor need `prune`. */
 void job_release(struct job *job)
 {
 	struct problem problem;
@@ -741,6 +741,7 @@ void job_end(struct job *job, enum outcome outcome)
 		job_kill_init(job);
 		fault("job.interrupted");
 		job_hook_committed(job, true);
+		job_release(job);
 		set_last_event(job, json_pack("{s:s, s:s}", "event", "interrupted", "text", interrupted_text(job)));
 		return;
 	case OUTCOME_DAMAGED:

@@ -13,14 +13,15 @@ batch_script() { # WORKLOAD-ARGUMENT…
 	grep -q 'ckptctl run .* /usr/lib/ckpt/tests/workload' "$share/batch"
 }
 
-# Real ones wait two minutes for their messages, and before a requeued job starts again. The nodes can have more jobs
-# than they have CPUs.
+# Real ones wait two minutes before a requeued job starts again, and longer for the scheduler; and they do not wait for
+# messages as long as these slow machines need. The nodes can have more jobs than they have CPUs.
 configure_slurm() { # [LINE]…
 	cat >"$share/slurm.conf" <<-'EOT'
 		ClusterName=lab
 		SlurmctldHost=node1(10.77.0.1)
 		SlurmUser=root
-		AuthInfo=cred_expire=30
+		AuthInfo=cred_expire=5
+		SchedulerParameters=sched_interval=2,bf_interval=5,batch_sched_delay=0
 		MessageTimeout=60
 		KillWait=60
 		ProctrackType=proctrack/cgroup
@@ -41,8 +42,8 @@ configure_slurm() { # [LINE]…
 }
 
 # Runs the story of that name. The controller writes the address of a node that loses its power to /share/power_off.
-tell_story() { # NAME
-	boot 1 slurm_node.sh controller "$1"
+tell_story() { # NAME [STEP…]
+	boot 1 slurm_node.sh controller "$@"
 	controller=$guest
 	boot 2 slurm_node.sh compute "$1"
 	node2=$guest

@@ -1,8 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# DESCRIPTION: a Slurm cluster: jobs that meet their time limit, a preemption, a lost node, a killed script, the limit of
-#	requeues; their checkpoints go when they are completed or cancelled, and not before
+# Usage: slurm_jobs.sh [STEP…]	Only these steps of controller_jobs (slurm_node.sh), in this order.
+# DESCRIPTION: a Slurm cluster: jobs that meet their time limit, a preemption, a lost node, a killed script, a prolog that
+#	fails; their checkpoints go when they are completed or cancelled, and not before
 # KERNELS: first
+# RUN: host --timeout 1500
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -16,8 +18,7 @@ batch_script memory --arena-mib 4 --pause-ms 100 --max-seconds 1500 --stop stop
 sed -i '/open-mode/d' "$share/batch"
 cat >"$share/limit" <<EOT
 #!/bin/bash
-#SBATCH --exclude=node3 --time=2 --signal=B:TERM@30 --requeue --open-mode=append
-while [ -e wait ]; do sleep 0.5; done
+#SBATCH --exclude=node3 --time=10 --signal=B:TERM@30 --requeue --open-mode=append
 exec ckptctl run --class default -- $workload --stop stop
 EOT
 cat >"$share/array" <<EOT
@@ -31,4 +32,4 @@ configure_slurm "PartitionName=urgent Nodes=node2,node3 State=UP PriorityTier=10
 	PreemptType=preempt/partition_prio PreemptMode=REQUEUE RequeueExit=75 \
 	JobCompType=jobcomp/filetxt JobCompLoc=/var/log/jobcomp \
 	"Prolog=/etc/slurm/prolog.d/*" Epilog=/usr/lib/ckpt/slurm/epilog
-tell_story jobs
+tell_story jobs "$@"
