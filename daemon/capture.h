@@ -24,6 +24,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "catalog.h"
@@ -58,6 +59,9 @@ struct capture_options {
 	bool (*stopped)(void *arg);
 	void *stopped_arg;
 };
+
+/* Whether the options name it. */
+bool capture_skips(const struct capture_options *options, const struct stat *st);
 
 struct capture_stats {
 	uint64_t entries;
