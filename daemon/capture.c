@@ -32,7 +32,7 @@ bool capture_skips(const struct capture_options *options, const struct stat *st)
 	return false;
 }
 
-int capture_pass(struct capture *capture, const struct capture_mapped *mapped, struct packer *packer,
+int capture_pass(struct capture *capture, const struct numbers *mapped, struct packer *packer,
 		 struct pagemap *map, struct capture_stats *stats, struct problem *problem)
 {
 	struct pass pass = { .capture = capture, .mapped = mapped, .packer = packer, .map = map, .stats = stats,

@@ -124,17 +124,9 @@ static int open_content(struct pass *pass, int directory, const char *name,
 	return 0;
 }
 
-static int number_order(const void *a, const void *b)
-{
-	const uint64_t *one = a, *other = b;
-
-	return *one < *other ? -1 : *one > *other;
-}
-
 static bool is_mapped(const struct pass *pass, const struct catalog_entry *entry)
 {
-	return pass->mapped->count && bsearch(&entry->inode, pass->mapped->inodes, pass->mapped->count,
-					      sizeof(entry->inode), number_order);
+	return numbers_have(pass->mapped, entry->inode);
 }
 
 static int read_file(struct pass *pass, int directory, const char *name, struct catalog_entry *entry,
@@ -190,34 +182,25 @@ int pass_take_file(struct pass *pass, int directory, const char *name, struct ca
 
 /* ---- files that are gone ---- */
 
-struct spaces {
-	struct pagemap *map;
-	const uint64_t *used; /* sorted */
-	size_t count;
-};
-
 static int forget_unused(struct space *space, void *arg)
 {
-	struct spaces *spaces = arg;
-	uint64_t id = space_id(space);
+	struct pass *pass = arg;
 
-	if (space_kind(space) == SPACE_FILE &&
-	    !bsearch(&id, spaces->used, spaces->count, sizeof(id), number_order))
-		pagemap_forget_space(spaces->map, SPACE_FILE, id);
+	if (space_kind(space) == SPACE_FILE && !numbers_have(&pass->spaces, space_id(space)))
+		pagemap_forget_space(pass->map, SPACE_FILE, space_id(space));
 	return 0;
 }
 
 int pass_forget_spaces(struct pass *pass)
 {
 	const struct catalog *catalog = &pass->found.catalog;
-	cleanup_free uint64_t *used = calloc(catalog->entry_count + 1, sizeof(*used));
-	struct spaces spaces = { .map = pass->map, .used = used };
+	int err = 0;
 
-	if (!used)
-		return pass_no_memory(pass);
-	for (size_t i = 0; i < catalog->entry_count; i++)
+	for (size_t i = 0; i < catalog->entry_count && !err; i++)
 		if (catalog->entries[i].space)
-			used[spaces.count++] = catalog->entries[i].space;
-	qsort(used, spaces.count, sizeof(*used), number_order);
-	return pagemap_for_each(pass->map, forget_unused, &spaces);
+			err = numbers_add(&pass->spaces, catalog->entries[i].space);
+	numbers_sort(&pass->spaces);
+	err = err ? pass_no_memory(pass) : pagemap_for_each(pass->map, forget_unused, pass);
+	numbers_free(&pass->spaces);
+	return err;
 }

@@ -36,12 +36,13 @@ struct capture {
 /* One pass. */
 struct pass {
 	struct capture *capture;
-	const struct capture_mapped *mapped;
+	const struct numbers *mapped;
 	struct packer *packer;
 	struct pagemap *map;
 	struct capture_stats *stats;
 	struct problem *problem;
 	struct listing found;
+	struct numbers spaces; /* of the files that were found */
 	void *links; /* tsearch()'s */
 	uint32_t root;
 	dev_t device;  /* of the root */

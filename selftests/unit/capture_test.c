@@ -35,7 +35,7 @@ static struct pagemap *map;
 static struct capture *capture;
 static char name[64];
 static uint64_t sequence;
-static const struct capture_mapped nothing_mapped;
+static const struct numbers nothing_mapped;
 
 /* ---- files ---- */
 
@@ -195,7 +195,7 @@ static void expect_tree(const char *wanted)
 
 /* ---- checkpoints ---- */
 
-static int try_pass(const struct capture_mapped *mapped, struct packer **packer)
+static int try_pass(const struct numbers *mapped, struct packer **packer)
 {
 	int err;
 
@@ -209,7 +209,7 @@ static int try_pass(const struct capture_mapped *mapped, struct packer **packer)
 	return err;
 }
 
-static void pass_with(const struct capture_mapped *mapped)
+static void pass_with(const struct numbers *mapped)
 {
 	struct packer *packer;
 
@@ -550,7 +550,7 @@ static void test_known(void **state)
 
 static void test_mapped(void **state)
 {
-	struct capture_mapped mapped = { .count = 1 };
+	struct numbers mapped = { .count = 1 };
 	struct stat st;
 	uint8_t *memory;
 	int fd;
@@ -561,7 +561,7 @@ static void test_mapped(void **state)
 	memory[0]++;
 	pass_until_known();
 	assert_int_equal(fstat(fd, &st), 0);
-	mapped.inodes = &st.st_ino;
+	mapped.list = &st.st_ino;
 	pass_with(&mapped);
 	assert_int_equal(stats.files_read, 1);
 	/* The page is dirty already: this sets no times. */
