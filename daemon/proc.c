@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "proc.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,6 +140,28 @@ int proc_link(pid_t pid, const char *name, char *target, size_t bytes)
 		return -ENAMETOOLONG;
 	target[n] = '\0';
 	return 0;
+}
+
+int proc_each_descriptor(pid_t pid, descriptor_each each, void *arg)
+{
+	char path[64], target[PATH_MAX];
+	struct dirent *entry;
+	int ret = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	while (dir && ret == 0 && (entry = readdir(dir))) {
+		ssize_t n = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
+
+		if (n < 0)
+			continue;
+		target[n] = '\0';
+		ret = each(arg, dirfd(dir), entry->d_name, target);
+	}
+	if (dir)
+		closedir(dir);
+	return ret;
 }
 
 int proc_boot_id(char id[40])

@@ -2,7 +2,6 @@
 #include "tcp.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "proc.h"
 
 int tcp_policy_parse(const char *name, enum tcp_policy *policy)
 {
@@ -28,29 +28,11 @@ int tcp_policy_parse(const char *name, enum tcp_policy *policy)
 
 /* ---- the job's sockets ---- */
 
-/* The descriptors of one task; one that is gone has none. */
-static int add_sockets(struct numbers *sockets, pid_t pid)
+static int add_socket(void *arg, int fds, const char *number, const char *name)
 {
-	char path[64], name[64];
-	struct dirent *entry;
 	unsigned long inode;
-	int ret = 0;
-	DIR *dir;
 
-	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
-	dir = opendir(path);
-	while (dir && ret == 0 && (entry = readdir(dir))) {
-		ssize_t n = readlinkat(dirfd(dir), entry->d_name, name, sizeof(name) - 1);
-
-		if (n < 0)
-			continue;
-		name[n] = '\0';
-		if (sscanf(name, "socket:[%lu]", &inode) == 1)
-			ret = numbers_add(sockets, inode);
-	}
-	if (dir)
-		closedir(dir);
-	return ret;
+	return sscanf(name, "socket:[%lu]", &inode) == 1 ? numbers_add(arg, inode) : 0;
 }
 
 /* ---- the kernel's table ---- */
@@ -272,7 +254,7 @@ int tcp_check(const pid_t *pids, size_t count, enum tcp_policy policy, struct tc
 
 	*found = (struct tcp_found){ 0 };
 	for (size_t i = 0; i < count && ret == 0; i++)
-		ret = add_sockets(&sockets, pids[i]);
+		ret = proc_each_descriptor(pids[i], add_socket, &sockets);
 	table = open_memstream(&text, &bytes);
 	if (ret == 0 && table && sockets.count)
 		ret = read_table(pids, count, table);
