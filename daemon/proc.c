@@ -31,19 +31,39 @@ static int read_file(pid_t pid, const char *name, char *text, size_t bytes)
 	return 0;
 }
 
+/* What is behind the name in /proc/PID/stat: the state, and then numbers. The name in parentheses may hold anything, also ')'. */
+static int stat_fields(pid_t pid, char text[2048], const char **fields)
+{
+	int ret = read_file(pid, "stat", text, 2048);
+
+	*fields = ret ? NULL : strrchr(text, ')');
+	if (*fields)
+		++*fields;
+	return ret ? ret : *fields ? 0 : -EPROTO;
+}
+
 int proc_start_time(pid_t pid, uint64_t *ticks)
 {
-	char text[2048], *after;
-	int ret = read_file(pid, "stat", text, sizeof(text));
+	char text[2048];
+	const char *fields;
+	int ret = stat_fields(pid, text, &fields);
 
 	if (ret)
 		return ret;
-	/* The name in parentheses may hold anything, also ')'; field 22 counts from its end. */
-	after = strrchr(text, ')');
-	if (!after || sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d"
-			     " %*d %*d %*d %*d %*d %lu", ticks) != 1)
-		return -EPROTO;
-	return 0;
+	return sscanf(fields, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d"
+		      " %*d %*d %*d %*d %*d %lu", ticks) == 1 ? 0 : -EPROTO;
+}
+
+int proc_threads(pid_t pid, long *threads)
+{
+	char text[2048];
+	const char *fields;
+	int ret = stat_fields(pid, text, &fields);
+
+	if (ret)
+		return ret;
+	return sscanf(fields, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d"
+		      " %*d %*d %*d %ld", threads) == 1 ? 0 : -EPROTO;
 }
 
 /* The text behind "Key:" in /proc/PID/status. */

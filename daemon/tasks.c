@@ -14,6 +14,7 @@
 #include "cleanup.h"
 #include "log.h"
 #include "proc.h"
+#include "softdirty_bits.h"
 
 /* A process closes what it does not need right after it was forked; there is nothing that tells of it. */
 #define BUSY_TRIES 25
@@ -221,22 +222,15 @@ int tasks_mapped_files(const struct tasks *tasks, struct numbers *inodes)
  * Never while the job runs: a task may share its memory with one that is tracked by these bits
  * (vfork), and they would be lost.
  */
-static void task_clear_soft_dirty(pid_t pid)
-{
-	char path[64];
-	cleanup_close int fd = -1;
-
-	snprintf(path, sizeof(path), "/proc/%d/clear_refs", pid);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, "4", 1) != 1)
-		log_debug("%s: %s", path, strerror(errno));
-}
-
 void tasks_clear_soft_dirty(const struct tasks *tasks)
 {
-	for (size_t i = 0; i < tasks->count; i++)
-		if (tasks->list[i].tracker && tasks->mechanism->leaves_soft_dirty)
-			task_clear_soft_dirty(tasks->list[i].pid);
+	for (size_t i = 0; i < tasks->count; i++) {
+		const struct task *task = &tasks->list[i];
+		int err = task->tracker && tasks->mechanism->leaves_soft_dirty ? softdirty_bits_clear(task->pid) : 0;
+
+		if (err)
+			log_debug("cannot write to /proc/%d/clear_refs: %s", task->pid, strerror(-err));
+	}
 }
 
 void tasks_free(struct tasks *tasks)
