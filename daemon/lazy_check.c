@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "cgroup.h"
 #include "cleanup.h"
@@ -154,7 +153,7 @@ int lazy_check_restored(struct lazy_server *server)
 
 static bool has_one_thread(pid_t pid)
 {
-	long threads;
+	uint64_t threads;
 
 	return proc_threads(pid, &threads) == 0 && threads == 1;
 }

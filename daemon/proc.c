@@ -31,39 +31,36 @@ static int read_file(pid_t pid, const char *name, char *text, size_t bytes)
 	return 0;
 }
 
-/* What is behind the name in /proc/PID/stat: the state, and then numbers. The name in parentheses may hold anything, also ')'. */
-static int stat_fields(pid_t pid, char text[2048], const char **fields)
+/* A field of /proc/PID/stat, as proc(5) numbers them; behind the name, which is the second. */
+static int stat_number(pid_t pid, unsigned int field, uint64_t *value)
 {
-	int ret = read_file(pid, "stat", text, 2048);
+	char text[2048], *at;
+	int ret = read_file(pid, "stat", text, sizeof(text));
 
-	*fields = ret ? NULL : strrchr(text, ')');
-	if (*fields)
-		++*fields;
-	return ret ? ret : *fields ? 0 : -EPROTO;
+	if (ret)
+		return ret;
+	/* The name in parentheses may hold anything, also ')'. */
+	at = strrchr(text, ')');
+	for (unsigned int i = 2; at && i < field; i++)
+		at = strchr(at + 1, ' ');
+	return at && sscanf(at, " %lu", value) == 1 ? 0 : -EPROTO;
 }
 
 int proc_start_time(pid_t pid, uint64_t *ticks)
 {
-	char text[2048];
-	const char *fields;
-	int ret = stat_fields(pid, text, &fields);
-
-	if (ret)
-		return ret;
-	return sscanf(fields, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d"
-		      " %*d %*d %*d %*d %*d %lu", ticks) == 1 ? 0 : -EPROTO;
+	return stat_number(pid, 22, ticks);
 }
 
-int proc_threads(pid_t pid, long *threads)
+int proc_threads(pid_t pid, uint64_t *threads)
 {
-	char text[2048];
-	const char *fields;
-	int ret = stat_fields(pid, text, &fields);
+	return stat_number(pid, 20, threads);
+}
 
-	if (ret)
-		return ret;
-	return sscanf(fields, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d"
-		      " %*d %*d %*d %ld", threads) == 1 ? 0 : -EPROTO;
+pid_t proc_parent(pid_t pid)
+{
+	uint64_t parent;
+
+	return stat_number(pid, 4, &parent) ? 0 : (pid_t)parent;
 }
 
 /* The text behind "Key:" in /proc/PID/status. */

@@ -11,7 +11,9 @@
 
 /* Clock ticks since boot at which it started: with the pid, an identity within one boot. */
 int proc_start_time(pid_t pid, uint64_t *ticks);
-int proc_threads(pid_t pid, long *threads);
+int proc_threads(pid_t pid, uint64_t *threads);
+/* 0: it has none here, or it is gone. */
+pid_t proc_parent(pid_t pid);
 /* Its pid in the innermost PID namespace that it is in. */
 int proc_namespace_pid(pid_t pid, pid_t *inner);
 /* The target of the link /proc/PID/name. */

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,19 +13,7 @@
 #include "commands.h"
 #include "directory.h"
 #include "init_spec.h"
-
-static pid_t parent_of(pid_t pid)
-{
-	char path[64];
-	cleanup_fclose FILE *stat = NULL;
-	pid_t parent = 0;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	stat = fopen(path, "re");
-	if (!stat || fscanf(stat, "%*d (%*[^)]) %*c %d", &parent) != 1)
-		return 0;
-	return parent;
-}
+#include "proc.h"
 
 static uint64_t read_varint(const uint8_t **at, const uint8_t *end)
 {
@@ -137,7 +124,7 @@ static int take(enum peer_dump how, pid_t pid, const char *directory, struct fig
 	if (ret)
 		return ret;
 	begin = bench_now_us();
-	ret = run_criu(how, parent_of(pid), cgroup, directory);
+	ret = run_criu(how, proc_parent(pid), cgroup, directory);
 	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (ret || fd < 0 || syncfs(fd)) {
 		say("criu failed: see %s/dump.log", directory);
