@@ -96,7 +96,7 @@ bool catalog_entry_same(const struct catalog_entry *one, const struct catalog_en
 	       times_equal(&one->changed, &other->changed);
 }
 
-void catalog_entry_clear(struct catalog_entry *entry)
+static void entry_clear(struct catalog_entry *entry)
 {
 	for (uint32_t i = 0; i < entry->xattr_count; i++) {
 		free(entry->xattrs[i].name);
@@ -111,7 +111,7 @@ void catalog_entry_clear(struct catalog_entry *entry)
 void catalog_clear(struct catalog *catalog)
 {
 	for (size_t i = 0; i < catalog->entry_count; i++)
-		catalog_entry_clear(&catalog->entries[i]);
+		entry_clear(&catalog->entries[i]);
 	for (size_t i = 0; i < catalog->root_count; i++)
 		free(catalog->roots[i]);
 	free(catalog->entries);

@@ -84,7 +84,6 @@ struct catalog_entry *catalog_add(struct catalog *catalog);
 struct catalog_entry *catalog_find(const struct catalog *catalog, uint32_t root, const char *path);
 /* Of two looks at one name: whether all that they saw is the same, the times of the last change among it. */
 bool catalog_entry_same(const struct catalog_entry *one, const struct catalog_entry *other);
-void catalog_entry_clear(struct catalog_entry *entry);
 void catalog_clear(struct catalog *catalog);
 
 /* *bytes is freed with free(). -ENOMEM. */
