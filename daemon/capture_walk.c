@@ -126,10 +126,11 @@ static int walk(struct pass *pass, int directory, unsigned int depth);
 
 static int walk_into(struct pass *pass, int directory, const char *name, unsigned int depth)
 {
-	int inner = openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int inner;
 
 	if (depth == DEPTH_MAX)
 		return pass_fail(pass, ELOOP, "go down to");
+	inner = openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (inner >= 0)
 		return walk(pass, inner, depth + 1);
 	return is_absence(errno) || errno == EACCES ? 0 : pass_fail(pass, errno, "open");

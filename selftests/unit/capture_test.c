@@ -684,6 +684,37 @@ static void test_root_gone(void **state)
 	assert_non_null(strstr(problem.text, work));
 }
 
+static unsigned int count_descriptors(void)
+{
+	DIR *descriptors = opendir("/proc/self/fd");
+	unsigned int count = 0;
+
+	while (readdir(descriptors))
+		count++;
+	closedir(descriptors);
+	return count;
+}
+
+static void test_too_deep(void **state)
+{
+	int at = open(tree, O_PATH | O_CLOEXEC);
+	unsigned int before;
+	struct packer *packer;
+
+	for (unsigned int i = 0; i < 260; i++) {
+		int inner;
+
+		assert_int_equal(mkdirat(at, "d", 0755), 0);
+		inner = openat(at, "d", O_PATH | O_CLOEXEC);
+		close(at);
+		at = inner;
+	}
+	close(at);
+	before = count_descriptors();
+	assert_err(try_pass(&nothing_mapped, &packer), ELOOP);
+	assert_int_equal(count_descriptors(), before);
+}
+
 static void test_roots_within(void **state)
 {
 	roots[1] = "/var/tmp";
@@ -812,7 +843,7 @@ int main(void)
 		row(test_failed_pass),	row(test_skipped),	 row(test_not_readable),
 		row(test_link_away),	row(test_root_gone),	 row(test_roots_within),
 		row(test_damaged),	row(test_catalog_damaged), row(test_catalog_paths),
-		row(test_little_at_a_time),
+		row(test_little_at_a_time), row(test_too_deep),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
