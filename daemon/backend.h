@@ -106,7 +106,6 @@ struct backend_kind {
 	int (*time)(struct backend *backend, const char *unfinished, int64_t *now_ns);
 	/* Removes the place, which is empty. -ENOTEMPTY. */
 	int (*retire)(struct backend *backend);
-	int (*free_bytes)(struct backend *backend, uint64_t *bytes);
 };
 
 /*

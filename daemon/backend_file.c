@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "backend.h"
@@ -360,16 +359,6 @@ static int file_retire(struct backend *backend)
 	return err == -ENOENT ? 0 : err;
 }
 
-static int file_free_bytes(struct backend *backend, uint64_t *bytes)
-{
-	struct statvfs stat;
-
-	if (fstatvfs(directory_of(backend)->fd, &stat))
-		return -errno;
-	*bytes = (uint64_t)stat.f_bavail * stat.f_frsize;
-	return 0;
-}
-
 /* ---- the directory ---- */
 
 static void file_close(struct backend *backend)
@@ -401,7 +390,6 @@ static const struct backend_kind file_kind = {
 	.renew = file_renew,
 	.time = file_time,
 	.retire = file_retire,
-	.free_bytes = file_free_bytes,
 };
 
 static int make_directory(const struct store *store, const char *above, struct problem *problem)

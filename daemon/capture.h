@@ -24,9 +24,11 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "catalog.h"
+#include "numbers.h"
 #include "packer.h"
 #include "pagemap.h"
 #include "problem.h"
@@ -59,6 +61,9 @@ struct capture_options {
 	void *stopped_arg;
 };
 
+/* Whether the options name it. */
+bool capture_skips(const struct capture_options *options, const struct stat *st);
+
 struct capture_stats {
 	uint64_t entries;
 	uint64_t files_read;
@@ -74,14 +79,11 @@ void capture_adopt(struct capture *capture, struct catalog *catalog, struct page
 /* What was read is not durable: everything is read again. */
 void capture_restart(struct capture *capture);
 
-/* Inodes of files that the job has mapped shared and for writing, sorted. */
-struct capture_mapped {
-	const uint64_t *inodes;
-	size_t count;
-};
-
-/* mapped is from before the call. -ECANCELED: stopped. After any error: capture_restart(). */
-int capture_pass(struct capture *capture, const struct capture_mapped *mapped, struct packer *packer,
+/*
+ * mapped: the inodes of files that the job has mapped shared and for writing, from before the call.
+ * -ECANCELED: stopped. After any error: capture_restart().
+ */
+int capture_pass(struct capture *capture, const struct numbers *mapped, struct packer *packer,
 		 struct pagemap *map, struct capture_stats *stats, struct problem *problem);
 /* As the last pass found it. */
 const struct catalog *capture_catalog(const struct capture *capture);

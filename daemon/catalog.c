@@ -83,7 +83,20 @@ struct catalog_entry *catalog_find(const struct catalog *catalog, uint32_t root,
 	return NULL;
 }
 
-void catalog_entry_clear(struct catalog_entry *entry)
+static bool times_equal(const struct timespec *one, const struct timespec *other)
+{
+	return one->tv_sec == other->tv_sec && one->tv_nsec == other->tv_nsec;
+}
+
+bool catalog_entry_same(const struct catalog_entry *one, const struct catalog_entry *other)
+{
+	return one->mode == other->mode && one->inode == other->inode && one->size == other->size &&
+	       one->uid == other->uid && one->gid == other->gid &&
+	       times_equal(&one->modified, &other->modified) &&
+	       times_equal(&one->changed, &other->changed);
+}
+
+static void entry_clear(struct catalog_entry *entry)
 {
 	for (uint32_t i = 0; i < entry->xattr_count; i++) {
 		free(entry->xattrs[i].name);
@@ -98,7 +111,7 @@ void catalog_entry_clear(struct catalog_entry *entry)
 void catalog_clear(struct catalog *catalog)
 {
 	for (size_t i = 0; i < catalog->entry_count; i++)
-		catalog_entry_clear(&catalog->entries[i]);
+		entry_clear(&catalog->entries[i]);
 	for (size_t i = 0; i < catalog->root_count; i++)
 		free(catalog->roots[i]);
 	free(catalog->entries);

@@ -82,7 +82,8 @@ int catalog_add_root(struct catalog *catalog, const char *path);
 struct catalog_entry *catalog_add(struct catalog *catalog);
 /* NULL: there is none. */
 struct catalog_entry *catalog_find(const struct catalog *catalog, uint32_t root, const char *path);
-void catalog_entry_clear(struct catalog_entry *entry);
+/* Of two looks at one name: whether all that they saw is the same, the times of the last change among it. */
+bool catalog_entry_same(const struct catalog_entry *one, const struct catalog_entry *other);
 void catalog_clear(struct catalog *catalog);
 
 /* *bytes is freed with free(). -ENOMEM. */

@@ -15,7 +15,7 @@
 
 /* ---- classes ---- */
 
-struct class *class_new(const char *name)
+static struct class *class_new(const char *name)
 {
 	struct class *class = calloc(1, sizeof(*class));
 

@@ -68,6 +68,5 @@ void key_allowed(const struct key *key, char *text, size_t size);
 /* Reads one file into the configuration. */
 int config_parse(struct config *config, const char *path, struct problem *problem);
 int config_add_class(struct config *config, const char *name, const char *place);
-struct class *class_new(const char *name);
 
 #endif

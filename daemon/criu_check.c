@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What of a process criu cannot save, told before it tries, in better words than its own. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -12,6 +11,7 @@
 
 #include "cleanup.h"
 #include "criu.h"
+#include "proc.h"
 #include "vma_image.h"
 
 /* What CRIU (up to 4.2) refuses, as the links of /proc/PID/fd and the names in maps show it. */
@@ -33,18 +33,23 @@ static const struct {
 	{ "/dev/kfd", "a GPU", "run it on CPUs" },
 };
 
-static int check_name(pid_t pid, const char *where, const char *name, struct problem *problem)
+struct check {
+	pid_t pid;
+	struct problem *problem;
+};
+
+static int check_name(const struct check *check, const char *where, const char *name)
 {
 	for (size_t i = 0; i < sizeof(unsupported) / sizeof(*unsupported); i++)
 		if (!strncmp(name, unsupported[i].name, strlen(unsupported[i].name)))
-			return problem_set(problem, ENOTSUP, "process %d has %s (%s %s), which CRIU cannot "
-					   "save: %s", pid, unsupported[i].what, where, name,
+			return problem_set(check->problem, ENOTSUP, "process %d has %s (%s %s), which CRIU cannot "
+					   "save: %s", check->pid, unsupported[i].what, where, name,
 					   unsupported[i].remedy);
 	return 0;
 }
 
 /* Where the server keeps no deleted files the client renames one that is open; CRIU would have to link it back. */
-static int check_deleted(pid_t pid, int fds, const char *number, const char *name, struct problem *problem)
+static int check_deleted(const struct check *check, int fds, const char *number, const char *name)
 {
 	const char *last = strrchr(name, '/');
 	cleanup_close int fd = -1;
@@ -55,34 +60,19 @@ static int check_deleted(pid_t pid, int fds, const char *number, const char *nam
 	fd = openat(fds, number, O_PATH | O_CLOEXEC);
 	if (fd < 0 || fstatfs(fd, &fs) || fs.f_type != NFS_SUPER_MAGIC)
 		return 0;
-	return problem_set(problem, ENOTSUP, "process %d has a file open that was deleted on NFS (descriptor %s, now %s), which "
-			   "CRIU cannot save: let such files be on a local disk (TMPDIR), or deleted when they are closed", pid,
-			   number, name);
+	return problem_set(check->problem, ENOTSUP, "process %d has a file open that was deleted on NFS (descriptor %s, now %s), "
+			   "which CRIU cannot save: let such files be on a local disk (TMPDIR), or deleted when they are closed",
+			   check->pid, number, name);
 }
 
-static int check_descriptors(pid_t pid, struct problem *problem)
+static int check_descriptor(void *arg, int fds, const char *number, const char *name)
 {
-	char path[64], name[PATH_MAX], where[300];
-	struct dirent *entry;
-	int ret = 0;
-	DIR *dir;
+	char where[300];
+	int ret;
 
-	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
-	dir = opendir(path);
-	while (dir && ret == 0 && (entry = readdir(dir))) {
-		ssize_t n = readlinkat(dirfd(dir), entry->d_name, name, sizeof(name) - 1);
-
-		if (n < 0)
-			continue;
-		name[n] = '\0';
-		snprintf(where, sizeof(where), "descriptor %s,", entry->d_name);
-		ret = check_name(pid, where, name, problem);
-		if (ret == 0)
-			ret = check_deleted(pid, dirfd(dir), entry->d_name, name, problem);
-	}
-	if (dir)
-		closedir(dir);
-	return ret;
+	snprintf(where, sizeof(where), "descriptor %s,", number);
+	ret = check_name(arg, where, name);
+	return ret ? ret : check_deleted(arg, fds, number, name);
 }
 
 int criu_check_task(pid_t pid, struct problem *problem)
@@ -90,7 +80,8 @@ int criu_check_task(pid_t pid, struct problem *problem)
 	char path[64], line[PATH_MAX + 128], name[PATH_MAX];
 	unsigned long start, end;
 	cleanup_fclose FILE *maps = NULL;
-	int ret = check_descriptors(pid, problem);
+	struct check check = { .pid = pid, .problem = problem };
+	int ret = proc_each_descriptor(pid, check_descriptor, &check);
 
 	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
 	maps = fopen(path, "re");
@@ -98,7 +89,7 @@ int criu_check_task(pid_t pid, struct problem *problem)
 		if (sscanf(line, "%lx-%lx", &start, &end) == 2 && vma_is_high(start, end))
 			return vma_refuse_high((uint64_t)pid, start, end, problem);
 		if (sscanf(line, "%*s %*s %*s %*s %*s %4095[^\n]", name) == 1)
-			ret = check_name(pid, "a mapping of", name, problem);
+			ret = check_name(&check, "a mapping of", name);
 	}
 	return ret;
 }

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 /* Whatever the umask is: jobs' users must get through. */
 static int make_one(const char *path, struct problem *problem)

@@ -160,7 +160,7 @@ bool fault_fired(void)
 	return armed.fired;
 }
 
-void faults_print(FILE *file)
+static void faults_print(FILE *file)
 {
 	size_t i;
 

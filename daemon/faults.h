@@ -20,7 +20,6 @@ extern bool faults_armed;
 
 /* 0 or -EINVAL. NULL disarms. */
 int fault_arm(const char *spec);
-void faults_print(FILE *file);
 bool fault_fired(void);
 int fault_hit(const char *name);
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "files.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -51,14 +50,21 @@ void files_free(struct job_files *files)
 	memset(files, 0, sizeof(*files));
 }
 
+/* One task's files. */
+struct sync {
+	struct job_files *files;
+	int pidfd;
+	struct problem *problem;
+};
+
 /*
  * The job's own open file: opening it by path would be another access check, that root fails on a
  * server that squashes it.
  */
-static int sync_descriptor(struct job_files *files, int pidfd, int number, const char *path,
-			   struct problem *problem)
+static int sync_descriptor(void *arg, int fds, const char *number, const char *path)
 {
-	cleanup_close int fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
+	const struct sync *sync = arg;
+	cleanup_close int fd = (int)syscall(SYS_pidfd_getfd, sync->pidfd, atoi(number), 0);
 	struct stat st;
 	int flags;
 
@@ -69,12 +75,12 @@ static int sync_descriptor(struct job_files *files, int pidfd, int number, const
 	    !S_ISREG(st.st_mode))
 		return 0;
 	if (fsync(fd) && errno != EROFS && errno != EINVAL)
-		return problem_set(problem, errno, "cannot write back %s, which the job has open: %s",
+		return problem_set(sync->problem, errno, "cannot write back %s, which the job has open: %s",
 				   path, strerror(errno));
 	if (st.st_nlink == 0 || *path != '/' || !strncmp(path, "/memfd:", 7))
 		return 0; /* without a name: CRIU saves the content */
-	if (files_add(files, path, (uint64_t)st.st_size, st.st_dev, st.st_ino))
-		return problem_set(problem, ENOMEM, "out of memory");
+	if (files_add(sync->files, path, (uint64_t)st.st_size, st.st_dev, st.st_ino))
+		return problem_set(sync->problem, ENOMEM, "out of memory");
 	return 0;
 }
 
@@ -119,27 +125,9 @@ static int sync_mappings(pid_t pid, struct problem *problem)
 
 int files_sync_task(struct job_files *files, pid_t pid, int pidfd, struct problem *problem)
 {
-	char directory[64], path[PATH_MAX];
-	struct dirent *entry;
-	DIR *dir;
-	int ret = 0;
+	struct sync sync = { .files = files, .pidfd = pidfd, .problem = problem };
+	int ret = proc_each_descriptor(pid, sync_descriptor, &sync);
 
-	snprintf(directory, sizeof(directory), "/proc/%d/fd", pid);
-	dir = opendir(directory);
-	if (!dir)
-		return 0; /* it has ended */
-	while (ret == 0 && (entry = readdir(dir))) {
-		ssize_t n;
-
-		if (entry->d_name[0] == '.')
-			continue;
-		n = readlinkat(dirfd(dir), entry->d_name, path, sizeof(path) - 1);
-		if (n < 0)
-			continue;
-		path[n] = '\0';
-		ret = sync_descriptor(files, pidfd, atoi(entry->d_name), path, problem);
-	}
-	closedir(dir);
 	return ret ? ret : sync_mappings(pid, problem);
 }
 

@@ -17,10 +17,10 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "clock.h"
 #include "log.h"
 #include "ownership.h"
 #include "proc.h"
-#include "reader.h"
 
 #define PATH_VARIABLE "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 /* From SIGTERM to SIGKILL. */

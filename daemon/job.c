@@ -99,16 +99,6 @@ json_t *job_status(struct job *job)
 	return status;
 }
 
-bool job_ended(struct job *job)
-{
-	bool ended;
-
-	pthread_mutex_lock(&job->lock);
-	ended = job->state == JOB_ENDED;
-	pthread_mutex_unlock(&job->lock);
-	return ended;
-}
-
 static void job_wake(struct job *job)
 {
 	uint64_t one = 1;

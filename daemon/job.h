@@ -67,7 +67,7 @@ int job_create(struct job **job, const struct job_setup *setup, struct job_reque
 /* Takes up what an earlier ckptd left in the directory of this id. -ENOENT: nothing that runs. */
 int job_adopt(struct job **job, const struct job_setup *setup, const struct config *config,
 	      const char *id, struct problem *problem);
-/* Joins the thread. Only after job_ended(), or with the job left running for the next ckptd. */
+/* Joins the thread. Only after its last event, "gone", or with the job left running for the next ckptd. */
 void job_destroy(struct job *job);
 
 /* Checks a name given by a user. */
@@ -77,7 +77,6 @@ void job_base_directory(const char *work_dir, char *path, size_t bytes);
 
 const char *job_id(const struct job *job);
 uid_t job_uid(const struct job *job);
-bool job_ended(struct job *job);
 
 /* The class has new values: the job takes them with its next step. */
 void job_renew_class(struct job *job, const struct class *fresh);

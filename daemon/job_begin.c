@@ -273,7 +273,7 @@ static int take_facts(struct job *job, const struct restore_facts *restored,
 	return 0;
 }
 
-void job_prepare_criu(struct job *job)
+static void prepare_criu(struct job *job)
 {
 	job->criu = (struct criu_job){
 		.program = job->setup->criu_program,
@@ -345,7 +345,7 @@ static int restore_job(struct job *job, struct manifest *manifest, const struct 
 	int watch[2] = { -1, -1 };
 	int ret = 0;
 
-	job_prepare_criu(job);
+	prepare_criu(job);
 	job->criu.tcp = tcp;
 	if (plan && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, watch))
 		ret = problem_set(problem, errno, "cannot make a socket pair: %s", strerror(errno));
@@ -502,7 +502,7 @@ int job_begin(struct job *job, int *status, struct problem *problem)
 		job_free_names(names, count);
 		return ret;
 	}
-	job_prepare_criu(job);
+	prepare_criu(job);
 	if (count)
 		ret = restore_newest(job, &previous, names, count, problem);
 	else
@@ -514,7 +514,7 @@ int job_begin(struct job *job, int *status, struct problem *problem)
 	if (ret && count && !job->reader.term.number)
 		store_release_term(job->reader.store, &previous, NULL);
 	if (ret == 0 && !count)
-		job_prepare_criu(job);
+		prepare_criu(job);
 	job->criu.init_pid = job->launch.init_pid;
 	job->criu.init_pidfd = job->launch.init_pidfd;
 	return ret;
@@ -613,7 +613,7 @@ static int adopt_store(struct job *job, struct problem *problem)
 {
 	int ret;
 
-	job_prepare_criu(job);
+	prepare_criu(job);
 	job->criu.init_pid = job->launch.init_pid;
 	job->criu.init_pidfd = job->launch.init_pidfd;
 	ret = job_prepare(job, problem);

@@ -2,7 +2,6 @@
 /* What the job's thread knows of the job's pace, and when it does what because of it. */
 #include "job_private.h"
 
-#include <errno.h>
 #include <limits.h>
 
 #include "cgroup.h"
@@ -81,7 +80,7 @@ static uint64_t other_pages(const struct job *job)
 	return all > job->shared_pages ? all - job->shared_pages : 0;
 }
 
-struct policy_input job_policy(const struct job *job)
+static struct policy_input make_input(const struct job *job)
 {
 	uint64_t poll_ms = __atomic_load_n(&job->setup->shared->poll_ms, __ATOMIC_RELAXED);
 	struct policy_input input = pace_input(&job->pace, job->class, poll_ms, clock_ms());
@@ -103,13 +102,13 @@ void job_look(struct job *job)
 	if (job->look_ms < SHORTEST_LOOK_MS)
 		job->look_ms = SHORTEST_LOOK_MS;
 	job_measure_memory(job);
-	input = job_policy(job);
+	input = make_input(job);
 	share_outstanding(job, policy_outstanding_pages(&input));
 }
 
 uint64_t job_wait_ms(const struct job *job)
 {
-	struct policy_input input = job_policy(job);
+	struct policy_input input = make_input(job);
 	unsigned int interval_ms = job->class->epoch_interval_ms;
 
 	return policy_wait_ms(&input, interval_ms == CONFIG_AUTO ? POLICY_NEVER : interval_ms,
@@ -118,7 +117,7 @@ uint64_t job_wait_ms(const struct job *job)
 
 bool job_round_helps(struct job *job)
 {
-	struct policy_input input = job_policy(job);
+	struct policy_input input = make_input(job);
 
 	input.poll_ms = 0;
 	return policy_round_helps(&input, job_left_ms(job));
@@ -160,7 +159,7 @@ static void alert(struct job *job, const struct policy_input *input)
 
 void job_publish_forecast(struct job *job)
 {
-	struct policy_input input = job_policy(job);
+	struct policy_input input = make_input(job);
 	enum policy_safety safety = policy_safety(&input);
 	int64_t now = clock_ms();
 
@@ -184,7 +183,7 @@ void job_publish_forecast(struct job *job)
 
 void job_plan_checkpoint(struct job *job)
 {
-	struct policy_input input = job_policy(job);
+	struct policy_input input = make_input(job);
 	uint64_t interval_ms = job->class->checkpoint_interval_ms, mtbf_ms = job->class->mtbf_ms;
 
 	if (interval_ms == CONFIG_AUTO) {
@@ -222,7 +221,7 @@ bool job_must_save(struct job *job)
 	struct policy_input input;
 
 	job_look(job);
-	input = job_policy(job);
+	input = make_input(job);
 	return policy_must_freeze(&input, job_left_ms(job), FREEZE_TICK_MS);
 }
 

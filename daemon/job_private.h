@@ -160,7 +160,6 @@ int job_take_record(struct job *job, const struct config *config, json_t *record
 /* job_begin.c: how a job comes to run here */
 int job_begin(struct job *job, int *status, struct problem *problem);
 enum outcome job_adopt_until(struct job *job);
-void job_prepare_criu(struct job *job);
 /* known: it has been there before; then a store that is not mounted is not taken for an empty one. */
 int job_open_store(struct job *job, enum store_use use, struct problem *problem);
 void job_free_names(char **names, size_t count);
@@ -170,7 +169,6 @@ uint64_t job_memory_kib(const struct job *job);
 void job_measure_memory(struct job *job);
 /* Looks at what is outstanding. */
 void job_look(struct job *job);
-struct policy_input job_policy(const struct job *job);
 /* Until the next look; 0: an epoch is due. */
 uint64_t job_wait_ms(const struct job *job);
 /* Of the window, less the margin; INT64_MAX: there is no notice. */

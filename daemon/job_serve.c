@@ -17,7 +17,6 @@
 #include "faults.h"
 #include "init_spec.h"
 #include "log.h"
-#include "proc.h"
 
 /* Time after which a failed final checkpoint is tried again. */
 #define FINAL_RETRY_MS 3000

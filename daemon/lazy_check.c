@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "cgroup.h"
 #include "cleanup.h"
@@ -154,21 +153,9 @@ int lazy_check_restored(struct lazy_server *server)
 
 static bool has_one_thread(pid_t pid)
 {
-	char path[64], text[1024], *at;
-	cleanup_close int fd = -1;
-	long threads;
-	ssize_t got;
+	uint64_t threads;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	got = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	if (got <= 0)
-		return false;
-	text[got] = '\0';
-	/* Of "PID (NAME) STATE …" the 20th; a name may have anything in it. */
-	at = strrchr(text, ')');
-	return at && sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld",
-			    &threads) == 1 && threads == 1;
+	return proc_threads(pid, &threads) == 0 && threads == 1;
 }
 
 bool lazy_check_alone(struct lazy_server *server, struct lazy_process *process)

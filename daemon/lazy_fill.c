@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <linux/userfaultfd.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>

@@ -2,7 +2,6 @@
 #include "lazy_serve.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -15,11 +14,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "cgroup.h"
 #include "cleanup.h"
 #include "clock.h"
 #include "lazy_check.h"
-#include "proc.h"
 
 /* The kernel is asked again after this, where it has no event to tell that an event is over. */
 #define SETTLE_MS 1

@@ -10,7 +10,6 @@
 #define WORKERS_MAX 16
 #define SLOTS_MIN 8
 #define SLOTS_MAX 4096
-#define NO_SLOT UINT32_MAX
 
 enum slot_state {
 	SLOT_EMPTY,

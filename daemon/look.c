@@ -98,8 +98,8 @@ static uint64_t mix(uint64_t z)
 	return z ^ z >> 31;
 }
 
-/* One of each of wanted equal parts: a sample that misses no large area. */
-uint64_t look_block(uint64_t i, uint64_t wanted, uint64_t count, uint64_t seed)
+/* Block i of count, one of each of wanted equal parts: a sample that misses no large area. */
+static uint64_t look_block(uint64_t i, uint64_t wanted, uint64_t count, uint64_t seed)
 {
 	uint64_t from = (uint64_t)((unsigned __int128)i * count / wanted);
 	uint64_t to = (uint64_t)((unsigned __int128)(i + 1) * count / wanted);

@@ -23,7 +23,4 @@
  */
 int look_written(const struct tasks *tasks, uint64_t seed, uint64_t *pages);
 
-/* Block i of count, out of a sample of wanted blocks of all; for tests. */
-uint64_t look_block(uint64_t i, uint64_t wanted, uint64_t count, uint64_t seed);
-
 #endif

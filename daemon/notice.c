@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "clock.h"
 #include "log.h"
 #include "notice_imds.h"
 
@@ -49,14 +50,6 @@ struct notice_source {
 	struct event rebalance;
 	bool placed;                 /* the place was reported */
 };
-
-static int64_t boottime_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return now.tv_sec * 1000ll + now.tv_nsec / 1000000;
-}
 
 /* YYYY-MM-DDTHH:MM:SSZ and nothing else; a day that does not exist is none. -1: no time. */
 static int64_t time_parse(const char *text)
@@ -213,7 +206,7 @@ static void source_interrupt(struct notice_source *source, const char *action, i
 {
 	struct notice notice = { .kind = NOTICE_INTERRUPTION };
 	struct event *event = &source->interruption;
-	int64_t boot_ms = boottime_ms();
+	int64_t boot_ms = clock_ms();
 	char when[32];
 
 	if (event_stands(event, boot_ms) || event_same(event, action, epoch_s))

@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
+
 #define TOKEN_PATH "/latest/api/token"
 #define TOKEN_HEADER "X-aws-ec2-metadata-token"
 #define TTL_HEADER TOKEN_HEADER "-ttl-seconds"
@@ -39,14 +41,6 @@ struct request {
 	bool too_long;
 	char error[CURL_ERROR_SIZE];
 };
-
-static int64_t boottime_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return now.tv_sec * 1000ll + now.tv_nsec / 1000000;
-}
 
 static size_t request_take_body(char *data, size_t size, size_t count, void *user)
 {
@@ -215,7 +209,7 @@ static int imds_renew_token(struct imds *imds, struct problem *problem)
 {
 	struct imds_answer answer;
 	struct request request = { .answer = &answer, .ttl_s = TTL_S };
-	int64_t asked_ms = boottime_ms();
+	int64_t asked_ms = clock_ms();
 	int result = imds_ask(imds, "PUT", TOKEN_PATH, TTL_HEADER ": 21600", &request, problem);
 
 	if (result == -ENOENT)
@@ -235,10 +229,10 @@ static int imds_need_token(struct imds *imds, struct problem *problem)
 {
 	int result;
 
-	if (imds->token[0] && boottime_ms() < imds->token_renew_ms)
+	if (imds->token[0] && clock_ms() < imds->token_renew_ms)
 		return 0;
 	result = imds_renew_token(imds, problem);
-	if (result != -ECANCELED && imds->token[0] && boottime_ms() < imds->token_end_ms)
+	if (result != -ECANCELED && imds->token[0] && clock_ms() < imds->token_end_ms)
 		return 0;
 	return result;
 }
@@ -269,9 +263,9 @@ int imds_get(struct imds *imds, const char *path, struct imds_answer *answer,
 
 int imds_wait(struct imds *imds, unsigned int wait_ms)
 {
-	int64_t end_ms = boottime_ms() + wait_ms, left_ms;
+	int64_t end_ms = clock_ms() + wait_ms, left_ms;
 
-	while (!imds->interrupted && (left_ms = end_ms - boottime_ms()) > 0)
+	while (!imds->interrupted && (left_ms = end_ms - clock_ms()) > 0)
 		if (curl_multi_poll(imds->multi, NULL, 0, left_ms, NULL) != CURLM_OK)
 			usleep(100000);
 	return imds->interrupted ? -ECANCELED : 0;

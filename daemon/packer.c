@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include "cleanup.h"
-#include "faults.h"
 #include "object.h"
 #include "packed_file.h"
 #include "packer_private.h"

@@ -17,6 +17,13 @@
 #define READ_ENTRIES		4096
 #define VEC_REGIONS		1024
 
+static bool is_alive(int pagemap)
+{
+	uint64_t entry;
+
+	return pread(pagemap, &entry, sizeof(entry), 0) == sizeof(entry);
+}
+
 int pagescan_open(pid_t pid)
 {
 	char path[64];
@@ -30,18 +37,11 @@ int pagescan_open(pid_t pid)
 	 * Of a process without memory (a zombie) kernels give a file, and those before 6.15 crash in PAGEMAP_SCAN on it;
 	 * reading tells.
 	 */
-	if (!pagescan_alive(fd)) {
+	if (!is_alive(fd)) {
 		close(fd);
 		return -ESRCH;
 	}
 	return fd;
-}
-
-bool pagescan_alive(int pagemap)
-{
-	uint64_t entry;
-
-	return pread(pagemap, &entry, sizeof(entry), 0) == sizeof(entry);
 }
 
 /* ---- by reading ---- */

@@ -37,8 +37,6 @@ enum pagescan {
  * -ESRCH: it has none.
  */
 int pagescan_open(pid_t pid);
-/* Does that address space still exist? */
-bool pagescan_alive(int pagemap);
 /*
  * Appends the pages of [start, end) to the regions, with PRESENT or SWAPPED and the categories given.  On an error
  * nothing is appended, but PAGESCAN_WRITTEN may have write-protected a part.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "proc.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,19 +31,36 @@ static int read_file(pid_t pid, const char *name, char *text, size_t bytes)
 	return 0;
 }
 
-int proc_start_time(pid_t pid, uint64_t *ticks)
+/* A field of /proc/PID/stat, as proc(5) numbers them; behind the name, which is the second. */
+static int stat_number(pid_t pid, unsigned int field, uint64_t *value)
 {
-	char text[2048], *after;
+	char text[2048], *at;
 	int ret = read_file(pid, "stat", text, sizeof(text));
 
 	if (ret)
 		return ret;
-	/* The name in parentheses may hold anything, also ')'; field 22 counts from its end. */
-	after = strrchr(text, ')');
-	if (!after || sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d"
-			     " %*d %*d %*d %*d %*d %lu", ticks) != 1)
-		return -EPROTO;
-	return 0;
+	/* The name in parentheses may hold anything, also ')'. */
+	at = strrchr(text, ')');
+	for (unsigned int i = 2; at && i < field; i++)
+		at = strchr(at + 1, ' ');
+	return at && sscanf(at, " %lu", value) == 1 ? 0 : -EPROTO;
+}
+
+int proc_start_time(pid_t pid, uint64_t *ticks)
+{
+	return stat_number(pid, 22, ticks);
+}
+
+int proc_threads(pid_t pid, uint64_t *threads)
+{
+	return stat_number(pid, 20, threads);
+}
+
+pid_t proc_parent(pid_t pid)
+{
+	uint64_t parent;
+
+	return stat_number(pid, 4, &parent) ? 0 : (pid_t)parent;
 }
 
 /* The text behind "Key:" in /proc/PID/status. */
@@ -138,6 +157,28 @@ int proc_link(pid_t pid, const char *name, char *target, size_t bytes)
 		return -ENAMETOOLONG;
 	target[n] = '\0';
 	return 0;
+}
+
+int proc_each_descriptor(pid_t pid, descriptor_each each, void *arg)
+{
+	char path[64], target[PATH_MAX];
+	struct dirent *entry;
+	int ret = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	while (dir && ret == 0 && (entry = readdir(dir))) {
+		ssize_t n = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
+
+		if (n < 0)
+			continue;
+		target[n] = '\0';
+		ret = each(arg, dirfd(dir), entry->d_name, target);
+	}
+	if (dir)
+		closedir(dir);
+	return ret;
 }
 
 int proc_boot_id(char id[40])

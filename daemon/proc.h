@@ -11,6 +11,9 @@
 
 /* Clock ticks since boot at which it started: with the pid, an identity within one boot. */
 int proc_start_time(pid_t pid, uint64_t *ticks);
+int proc_threads(pid_t pid, uint64_t *threads);
+/* 0: it has none here, or it is gone. */
+pid_t proc_parent(pid_t pid);
 /* Its pid in the innermost PID namespace that it is in. */
 int proc_namespace_pid(pid_t pid, pid_t *inner);
 /* The target of the link /proc/PID/name. */
@@ -23,6 +26,10 @@ int proc_memory_kib(pid_t pid, uint64_t *kib);
 char proc_state(pid_t pid);
 /* Who traces it, here; 0: nobody, or it is gone. */
 pid_t proc_tracer(pid_t pid);
+/* number and target: of one of its descriptors, as /proc/PID/fd shows them; directory: that, open. */
+typedef int (*descriptor_each)(void *arg, int directory, const char *number, const char *target);
+/* Stops at the first non-zero and returns it. A process that is gone has none. */
+int proc_each_descriptor(pid_t pid, descriptor_each each, void *arg);
 /* An identity of this boot, to tell what an earlier one left behind. */
 int proc_boot_id(char id[40]);
 

@@ -12,7 +12,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +20,7 @@
 #include "identity.h"
 #include "log.h"
 #include "proc.h"
+#include "xattrs.h"
 
 #define CATALOG_BYTES_MAX (1u << 31)
 
@@ -113,23 +113,13 @@ static int move_aside(struct putback *putback, int directory, const char *name, 
 	return 0;
 }
 
-static bool is_skipped(const struct putback *putback, const struct stat *st)
-{
-	const struct capture_options *options = putback->options;
-
-	for (size_t i = 0; i < options->skip_count; i++)
-		if (options->skip[i].device == st->st_dev && options->skip[i].inode == st->st_ino)
-			return true;
-	return false;
-}
-
 /* ".nfs…" is what an NFS client makes of a deleted file that is still open. */
 static bool is_left_alone(const struct putback *putback, const char *name, const struct stat *st,
 			  dev_t device)
 {
 	return !strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name, CAPTURE_ASIDE) ||
 	       !strncmp(name, ".nfs", 4) || (S_ISDIR(st->st_mode) && st->st_dev != device) ||
-	       is_skipped(putback, st);
+	       capture_skips(putback->options, st);
 }
 
 static int clear_name(struct putback *putback, int directory, const struct catalog_entry *entry,
@@ -398,29 +388,6 @@ static int put_entry(struct putback *putback, struct catalog_entry *entry)
 
 /* ---- attributes, when nothing is written any more ---- */
 
-static bool xattr_listed(const struct catalog_entry *entry, const char *name)
-{
-	for (uint32_t i = 0; i < entry->xattr_count; i++)
-		if (!strcmp(entry->xattrs[i].name, name))
-			return true;
-	return false;
-}
-
-static int put_xattrs(const struct catalog_entry *entry, const char *file)
-{
-	char names[CATALOG_XATTR_BYTES_MAX];
-	ssize_t bytes = llistxattr(file, names, sizeof(names));
-
-	for (const char *at = names; bytes > 0 && at < names + bytes; at += strlen(at) + 1)
-		if (!strncmp(at, "user.", 5) && !xattr_listed(entry, at) && lremovexattr(file, at))
-			return -errno;
-	for (uint32_t i = 0; i < entry->xattr_count; i++)
-		if (lsetxattr(file, entry->xattrs[i].name, entry->xattrs[i].value,
-			      entry->xattrs[i].bytes, 0))
-			return -errno;
-	return 0;
-}
-
 /*
  * A user may give a file to a group of his; to one that it was of then, only root may: a server that
  * squashes root refuses it.
@@ -452,19 +419,16 @@ static int put_attributes(struct putback *putback, struct catalog_entry *entry)
 	const char *name;
 	cleanup_close int parent = open_parent(putback, entry->path, &name);
 	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, entry->modified };
-	char file[NAME_MAX + 64];
-	int err = 0;
+	int err;
 
 	if (parent < 0)
 		return -errno;
-	snprintf(file, sizeof(file), "/proc/self/fd/%d/%s", parent, name);
 	/* What belongs to others was not made by the job; into a directory of root's it is copied all the same. */
 	if (S_ISSOCK(entry->mode) || (!putback->options->root && entry->uid != putback->options->uid))
 		return 0;
 	if (putback->options->root && fchownat(parent, name, entry->uid, entry->gid, AT_SYMLINK_NOFOLLOW))
 		return -errno;
-	if (S_ISREG(entry->mode) || S_ISDIR(entry->mode))
-		err = put_xattrs(entry, file);
+	err = xattrs_write(parent, name, entry);
 	if (!err && !putback->options->root)
 		err = put_group(putback, parent, name, entry);
 	if (!err && !S_ISLNK(entry->mode) && fchmodat(parent, name, entry->mode & 07777, 0))

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "cgroup.h"
 #include "cleanup.h"
@@ -285,15 +284,13 @@ static int pass_tasks(struct passage *passage)
 static int pass_files(struct passage *passage)
 {
 	struct reader *reader = passage->reader;
-	cleanup_free uint64_t *inodes = NULL;
-	struct capture_mapped mapped = { 0 };
-	int ret = tasks_mapped_files(&reader->tasks, &inodes, &mapped.count);
+	struct numbers mapped = { 0 };
+	int ret = tasks_mapped_files(&reader->tasks, &mapped);
 
-	if (ret)
-		return problem_set(passage->problem, -ret, "out of memory");
-	mapped.inodes = inodes;
-	ret = capture_pass(reader->capture, &mapped, passage->packer, reader->map,
-			   &passage->stats->captured, passage->problem);
+	ret = ret ? problem_set(passage->problem, -ret, "out of memory")
+		  : capture_pass(reader->capture, &mapped, passage->packer, reader->map,
+				 &passage->stats->captured, passage->problem);
+	numbers_free(&mapped);
 	passage->stats->pages_dirty += passage->stats->captured.bytes_read / PAGE_BYTES;
 	return ret;
 }

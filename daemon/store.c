@@ -391,11 +391,3 @@ void store_describe_writes(const struct store *store, char text[128])
 	else if (__atomic_load_n(&store->direct_written, __ATOMIC_RELAXED))
 		snprintf(text, 128, "direct (O_DIRECT)");
 }
-
-int store_free_bytes(struct store *store, uint64_t *bytes)
-{
-	identity_scope struct identity caller = { 0 };
-	int err = store_enter(store, &caller, NULL);
-
-	return err ? err : store->backend->kind->free_bytes(store->backend, bytes);
-}

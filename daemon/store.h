@@ -48,8 +48,6 @@ void store_close(struct store *store);
 size_t store_segment_bytes(const struct store *store);
 /* How segments are written, for people; "": none was yet. */
 void store_describe_writes(const struct store *store, char text[128]);
-/* Free bytes for store_user, for status and forecasts. */
-int store_free_bytes(struct store *store, uint64_t *bytes);
 
 /*
  * Terms (fencing).  A term is a number > 0; owning the highest one is owning the job.  Taking a term

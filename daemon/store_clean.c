@@ -4,7 +4,6 @@
  * refer to, the terms that the chain goes through, and what belongs to a term that is newer than ours.
  */
 #include <errno.h>
-#include <string.h>
 
 #include "cleanup.h"
 #include "log.h"

@@ -2,7 +2,6 @@
 #include "tasks.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include "cleanup.h"
 #include "log.h"
 #include "proc.h"
+#include "softdirty_bits.h"
 
 /* A process closes what it does not need right after it was forked; there is nothing that tells of it. */
 #define BUSY_TRIES 25
@@ -185,30 +185,7 @@ void tasks_restart_tracking(struct tasks *tasks)
 	}
 }
 
-struct inode_list {
-	uint64_t *list;
-	size_t count;
-	size_t space;
-};
-
-static int inode_add(struct inode_list *inodes, uint64_t inode)
-{
-	uint64_t *grown;
-
-	if (inodes->count && inodes->list[inodes->count - 1] == inode)
-		return 0;
-	if (inodes->count == inodes->space) {
-		inodes->space = inodes->space ? inodes->space * 2 : 16;
-		grown = reallocarray(inodes->list, inodes->space, sizeof(*grown));
-		if (!grown)
-			return -ENOMEM;
-		inodes->list = grown;
-	}
-	inodes->list[inodes->count++] = inode;
-	return 0;
-}
-
-static int task_mapped_files(pid_t pid, struct inode_list *inodes)
+static int task_mapped_files(pid_t pid, struct numbers *inodes)
 {
 	cleanup_fclose FILE *maps = NULL;
 	cleanup_free char *line = NULL;
@@ -222,28 +199,17 @@ static int task_mapped_files(pid_t pid, struct inode_list *inodes)
 	while (maps && ret == 0 && getline(&line, &space, maps) > 0)
 		if (sscanf(line, "%*s %7s %*s %*s %lu", mode, &inode) == 2 && mode[3] == 's' &&
 		    mode[1] == 'w' && inode)
-			ret = inode_add(inodes, inode);
+			ret = numbers_add(inodes, inode);
 	return ret;
 }
 
-static int inode_order(const void *a, const void *b)
+int tasks_mapped_files(const struct tasks *tasks, struct numbers *inodes)
 {
-	const uint64_t *one = a, *other = b;
-
-	return *one < *other ? -1 : *one > *other;
-}
-
-int tasks_mapped_files(const struct tasks *tasks, uint64_t **list, size_t *count)
-{
-	struct inode_list inodes = { 0 };
 	int ret = 0;
 
 	for (size_t i = 0; i < tasks->count && ret == 0; i++)
-		ret = task_mapped_files(tasks->list[i].pid, &inodes);
-	if (inodes.count)
-		qsort(inodes.list, inodes.count, sizeof(*inodes.list), inode_order);
-	*list = inodes.list;
-	*count = inodes.count;
+		ret = task_mapped_files(tasks->list[i].pid, inodes);
+	numbers_sort(inodes);
 	return ret;
 }
 
@@ -255,22 +221,15 @@ int tasks_mapped_files(const struct tasks *tasks, uint64_t **list, size_t *count
  * Never while the job runs: a task may share its memory with one that is tracked by these bits
  * (vfork), and they would be lost.
  */
-static void task_clear_soft_dirty(pid_t pid)
-{
-	char path[64];
-	cleanup_close int fd = -1;
-
-	snprintf(path, sizeof(path), "/proc/%d/clear_refs", pid);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, "4", 1) != 1)
-		log_debug("%s: %s", path, strerror(errno));
-}
-
 void tasks_clear_soft_dirty(const struct tasks *tasks)
 {
-	for (size_t i = 0; i < tasks->count; i++)
-		if (tasks->list[i].tracker && tasks->mechanism->leaves_soft_dirty)
-			task_clear_soft_dirty(tasks->list[i].pid);
+	for (size_t i = 0; i < tasks->count; i++) {
+		const struct task *task = &tasks->list[i];
+		int err = task->tracker && tasks->mechanism->leaves_soft_dirty ? softdirty_bits_clear(task->pid) : 0;
+
+		if (err)
+			log_debug("cannot write to /proc/%d/clear_refs: %s", task->pid, strerror(-err));
+	}
 }
 
 void tasks_free(struct tasks *tasks)

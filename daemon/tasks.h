@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "numbers.h"
 #include "pagemap.h"
 #include "problem.h"
 #include "tracker.h"
@@ -44,7 +45,7 @@ void tasks_clear_soft_dirty(const struct tasks *tasks);
 /* The same right after a restore: the map's spaces belong to the tasks with their numbers. */
 int tasks_adopt(struct tasks *tasks, const char *cgroup, struct problem *problem);
 /* The inodes of files that they have mapped shared and for writing, sorted. -ENOMEM. */
-int tasks_mapped_files(const struct tasks *tasks, uint64_t **inodes, size_t *count);
+int tasks_mapped_files(const struct tasks *tasks, struct numbers *inodes);
 void tasks_free(struct tasks *tasks);
 
 #endif

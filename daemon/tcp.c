@@ -2,7 +2,6 @@
 #include "tcp.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "proc.h"
 
 int tcp_policy_parse(const char *name, enum tcp_policy *policy)
 {
@@ -28,62 +28,11 @@ int tcp_policy_parse(const char *name, enum tcp_policy *policy)
 
 /* ---- the job's sockets ---- */
 
-static int sockets_add(struct tcp_sockets *sockets, uint64_t inode)
+static int add_socket(void *arg, int fds, const char *number, const char *name)
 {
-	if (sockets->count == sockets->space) {
-		size_t space = sockets->space ? sockets->space * 2 : 64;
-		uint64_t *inodes = reallocarray(sockets->inodes, space, sizeof(*inodes));
-
-		if (!inodes)
-			return -ENOMEM;
-		sockets->inodes = inodes;
-		sockets->space = space;
-	}
-	sockets->inodes[sockets->count++] = inode;
-	return 0;
-}
-
-int tcp_sockets_add_task(struct tcp_sockets *sockets, pid_t pid)
-{
-	char path[64], name[64];
-	struct dirent *entry;
 	unsigned long inode;
-	int ret = 0;
-	DIR *dir;
 
-	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
-	dir = opendir(path);
-	while (dir && ret == 0 && (entry = readdir(dir))) {
-		ssize_t n = readlinkat(dirfd(dir), entry->d_name, name, sizeof(name) - 1);
-
-		if (n < 0)
-			continue;
-		name[n] = '\0';
-		if (sscanf(name, "socket:[%lu]", &inode) == 1)
-			ret = sockets_add(sockets, inode);
-	}
-	if (dir)
-		closedir(dir);
-	return ret;
-}
-
-void tcp_sockets_free(struct tcp_sockets *sockets)
-{
-	free(sockets->inodes);
-	*sockets = (struct tcp_sockets){ 0 };
-}
-
-static int compare_inodes(const void *one, const void *other)
-{
-	uint64_t a = *(const uint64_t *)one, b = *(const uint64_t *)other;
-
-	return (a > b) - (a < b);
-}
-
-static bool is_own(const struct tcp_sockets *sockets, uint64_t inode)
-{
-	return inode && sockets->count && bsearch(&inode, sockets->inodes, sockets->count,
-						  sizeof(inode), compare_inodes);
+	return sscanf(name, "socket:[%lu]", &inode) == 1 ? numbers_add(arg, inode) : 0;
 }
 
 /* ---- the kernel's table ---- */
@@ -200,7 +149,12 @@ static bool is_half(const struct connection *connection, const struct connection
 	return connection->state == TCP_CLOSE_WAIT && (!peer || !peer->inode);
 }
 
-static int judge_established(const struct tcp_sockets *sockets, const struct table *table,
+static bool is_own(const struct numbers *sockets, const struct connection *connection)
+{
+	return connection->inode && numbers_have(sockets, connection->inode);
+}
+
+static int judge_established(const struct numbers *sockets, const struct table *table,
 			     const struct connection *connection, struct problem *problem)
 {
 	const struct connection *peer = table_peer(table, connection);
@@ -211,7 +165,7 @@ static int judge_established(const struct tcp_sockets *sockets, const struct tab
 			      "OMPI_MCA_btl=self,vader), or set tcp = close in its class if it connects again "
 			      "by itself. A program with Open MPI that runs without mpirun makes none with "
 			      "OMPI_MCA_ess_singleton_isolated=1", problem);
-	if (is_half(connection, peer) || (peer && is_own(sockets, peer->inode)))
+	if (is_half(connection, peer) || (peer && is_own(sockets, peer)))
 		return 0;
 	if (!peer || !peer->inode)
 		return refuse(connection, "of which one end is just being made or closed: it can be saved when "
@@ -221,7 +175,7 @@ static int judge_established(const struct tcp_sockets *sockets, const struct tab
 		      problem);
 }
 
-static int judge(const struct tcp_sockets *sockets, const struct table *table,
+static int judge(const struct numbers *sockets, const struct table *table,
 		 const struct connection *connection, enum tcp_policy policy, struct problem *problem)
 {
 	switch (policy) {
@@ -240,7 +194,7 @@ static bool is_connection(const struct connection *connection)
 	return connection->state != TCP_LISTEN && connection->state != TCP_CLOSE;
 }
 
-int tcp_judge(struct tcp_sockets *sockets, const char *text, enum tcp_policy policy,
+int tcp_judge(struct numbers *sockets, const char *text, enum tcp_policy policy,
 	      struct tcp_found *found, struct problem *problem)
 {
 	struct table table = { 0 };
@@ -249,12 +203,11 @@ int tcp_judge(struct tcp_sockets *sockets, const char *text, enum tcp_policy pol
 	*found = (struct tcp_found){ 0 };
 	if (ret)
 		problem_set(problem, ENOMEM, "out of memory");
-	if (sockets->count)
-		qsort(sockets->inodes, sockets->count, sizeof(*sockets->inodes), compare_inodes);
+	numbers_sort(sockets);
 	for (size_t i = 0; i < table.count && ret == 0; i++) {
 		const struct connection *connection = &table.list[i];
 
-		if (!is_own(sockets, connection->inode) || !is_connection(connection))
+		if (!is_own(sockets, connection) || !is_connection(connection))
 			continue;
 		found->connections++;
 		found->moving |= connection->unsent != 0;
@@ -293,7 +246,7 @@ static int read_table(const pid_t *pids, size_t count, FILE *to)
 int tcp_check(const pid_t *pids, size_t count, enum tcp_policy policy, struct tcp_found *found,
 	      struct problem *problem)
 {
-	struct tcp_sockets sockets = { 0 };
+	struct numbers sockets = { 0 };
 	cleanup_free char *text = NULL;
 	size_t bytes = 0;
 	FILE *table;
@@ -301,7 +254,7 @@ int tcp_check(const pid_t *pids, size_t count, enum tcp_policy policy, struct tc
 
 	*found = (struct tcp_found){ 0 };
 	for (size_t i = 0; i < count && ret == 0; i++)
-		ret = tcp_sockets_add_task(&sockets, pids[i]);
+		ret = proc_each_descriptor(pids[i], add_socket, &sockets);
 	table = open_memstream(&text, &bytes);
 	if (ret == 0 && table && sockets.count)
 		ret = read_table(pids, count, table);
@@ -309,6 +262,6 @@ int tcp_check(const pid_t *pids, size_t count, enum tcp_policy policy, struct tc
 		ret = -ENOMEM;
 	ret = ret ? problem_set(problem, -ret, "cannot look at the job's connections: %s", strerror(-ret)) :
 	      sockets.count ? tcp_judge(&sockets, text, policy, found, problem) : 0;
-	tcp_sockets_free(&sockets);
+	numbers_free(&sockets);
 	return ret;
 }

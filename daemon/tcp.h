@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "numbers.h"
 #include "problem.h"
 
 enum tcp_policy {
@@ -30,26 +31,16 @@ enum tcp_policy {
 /* As a class says it; -EINVAL: it is none of them. */
 int tcp_policy_parse(const char *name, enum tcp_policy *policy);
 
-struct tcp_sockets {
-	uint64_t *inodes;       /* of all sockets of the job, sorted */
-	size_t count;
-	size_t space;
-};
-
-/* -ENOMEM. The descriptors of one task; one that is gone has none. */
-int tcp_sockets_add_task(struct tcp_sockets *sockets, pid_t pid);
-void tcp_sockets_free(struct tcp_sockets *sockets);
-
 struct tcp_found {
 	size_t connections;     /* that the job has */
 	bool moving;            /* something is on its way in one of them */
 };
 
 /*
- * table: /proc/PID/net/tcp and tcp6, one behind the other.  -ENOTSUP: they cannot be saved, the
- * problem says which and why.
+ * sockets: the inodes of all that the job has, in any order; table: /proc/PID/net/tcp and tcp6, one
+ * behind the other.  -ENOTSUP: they cannot be saved, the problem says which and why.
  */
-int tcp_judge(struct tcp_sockets *sockets, const char *table, enum tcp_policy policy,
+int tcp_judge(struct numbers *sockets, const char *table, enum tcp_policy policy,
 	      struct tcp_found *found, struct problem *problem);
 /* Of tasks that share a network namespace. */
 int tcp_check(const pid_t *pids, size_t count, enum tcp_policy policy, struct tcp_found *found,

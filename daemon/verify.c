@@ -10,7 +10,7 @@
 
 #include "cleanup.h"
 #include "manifest.h"
-#include "manifest_format.h"
+#include "object.h"
 #include "packed_file.h"
 #include "pagemap_private.h"
 #include "processors.h"

@@ -373,12 +373,6 @@ static inline int memory_retire(struct backend *backend)
 	return memory_call(node, node->server->objects ? -ENOTEMPTY : 0);
 }
 
-static inline int memory_free_bytes(struct backend *backend, uint64_t *bytes)
-{
-	*bytes = 1ull << 40;
-	return 0;
-}
-
 static inline void memory_close(struct backend *backend)
 {
 	free(backend);
@@ -403,7 +397,6 @@ static const struct backend_kind memory_kind = {
 	.renew = memory_renew,
 	.time = memory_time,
 	.retire = memory_retire,
-	.free_bytes = memory_free_bytes,
 };
 
 static inline void memory_server_init(struct memory_server *server)

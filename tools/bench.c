@@ -110,6 +110,18 @@ void samples_free(struct samples *samples)
 	*samples = (struct samples){ 0 };
 }
 
+void bench_fill(uint64_t *words, size_t bytes, uint64_t seed)
+{
+	uint64_t state = seed * 0x9e3779b97f4a7c15ULL + 1;
+
+	for (size_t i = 0; i < bytes / sizeof(*words); i++) {
+		state ^= state << 13;
+		state ^= state >> 7;
+		state ^= state << 17;
+		words[i] = state;
+	}
+}
+
 int64_t bench_now_ns(void)
 {
 	struct timespec now;

@@ -43,6 +43,9 @@ bool overhead_is_noise(const struct overhead *overhead);
 /* "N[,N]...": even numbers of MiB, as bytes. How many; 0: it is something else, or too many. */
 size_t parse_sizes(const char *text, size_t *sizes, size_t most);
 
+/* With what no compressor makes smaller, the same for the same seed. */
+void bench_fill(uint64_t *words, size_t bytes, uint64_t seed);
+
 int64_t bench_now_us(void);
 int64_t bench_now_ns(void);
 

@@ -5,27 +5,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cgroup.h"
 #include "cleanup.h"
 #include "commands.h"
 #include "directory.h"
 #include "init_spec.h"
-
-static pid_t parent_of(pid_t pid)
-{
-	char path[64];
-	cleanup_fclose FILE *stat = NULL;
-	pid_t parent = 0;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	stat = fopen(path, "re");
-	if (!stat || fscanf(stat, "%*d (%*[^)]) %*c %d", &parent) != 1)
-		return 0;
-	return parent;
-}
+#include "proc.h"
 
 static uint64_t read_varint(const uint8_t **at, const uint8_t *end)
 {
@@ -112,23 +100,6 @@ static int run_criu(enum peer_dump how, pid_t init, const char *cgroup, const ch
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
 }
 
-static int job_cgroup(pid_t pid, char *path, size_t bytes)
-{
-	char file[64], line[4096];
-	cleanup_fclose FILE *groups = NULL;
-
-	snprintf(file, sizeof(file), "/proc/%d/cgroup", pid);
-	groups = fopen(file, "re");
-	while (groups && fgets(line, sizeof(line), groups)) {
-		line[strcspn(line, "\n")] = '\0';
-		if (!strncmp(line, "0::", 3)) {
-			snprintf(path, bytes, "/sys/fs/cgroup%s", line + 3);
-			return 0;
-		}
-	}
-	return -ESRCH;
-}
-
 static int figures_read(struct figures *figures, const char *directory)
 {
 	double frozen_us = read_stat(directory, DUMP_FROZEN_US);
@@ -148,12 +119,12 @@ static int take(enum peer_dump how, pid_t pid, const char *directory, struct fig
 	cleanup_close int fd = -1;
 	char cgroup[4200];
 	int64_t begin;
-	int ret = job_cgroup(pid, cgroup, sizeof(cgroup));
+	int ret = cgroup_of(pid, cgroup, sizeof(cgroup), NULL);
 
 	if (ret)
 		return ret;
 	begin = bench_now_us();
-	ret = run_criu(how, parent_of(pid), cgroup, directory);
+	ret = run_criu(how, proc_parent(pid), cgroup, directory);
 	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (ret || fd < 0 || syncfs(fd)) {
 		say("criu failed: see %s/dump.log", directory);

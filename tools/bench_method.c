@@ -12,7 +12,6 @@
 
 #include "cleanup.h"
 #include "pagemap_scan.h"
-#include "proc.h"
 
 #define VEC_REGIONS 16384	/* of the module and of PAGEMAP_SCAN: 384 KiB */
 #define READ_ENTRIES 65536	/* of pagemap at a time: 512 KiB */

@@ -55,18 +55,6 @@ struct bench {
 
 /* ---- the process ---- */
 
-static void fill(uint64_t *words, size_t bytes, uint64_t seed)
-{
-	uint64_t state = seed * 0x9e3779b97f4a7c15ULL + 1;
-
-	for (size_t i = 0; i < bytes / sizeof(*words); i++) {
-		state ^= state << 13;
-		state ^= state >> 7;
-		state ^= state << 17;
-		words[i] = state;
-	}
-}
-
 /* Nothing of it is connected with us, so that criu can dump it. */
 __attribute__((noreturn)) static void process_main(const struct bench *bench, int ready)
 {
@@ -78,14 +66,14 @@ __attribute__((noreturn)) static void process_main(const struct bench *bench, in
 	sigemptyset(&order);
 	sigaddset(&order, SIGUSR1);
 	sigprocmask(SIG_SETMASK, &order, NULL);
-	fill((uint64_t *)bench->memory, bench->bytes, 1);
+	bench_fill((uint64_t *)bench->memory, bench->bytes, 1);
 	if (chdir("/") || write(ready, "+", 1) != 1)
 		_exit(1);
 	for (int fd = 0; fd < 3; fd++)
 		dup2(open("/dev/null", O_RDWR), fd);
 	syscall(SYS_close_range, 3, ~0U, 0);
 	for (uint64_t round = 0; sigwait(&order, &number) == 0; round++) {
-		fill((uint64_t *)(bench->memory + round % 10 * part), part, round + 2);
+		bench_fill((uint64_t *)(bench->memory + round % 10 * part), part, round + 2);
 		raise(SIGSTOP);
 	}
 	_exit(0);

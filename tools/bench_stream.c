@@ -16,7 +16,6 @@
 #include "bench_environment.h"
 #include "bench_report.h"
 #include "bench_stream.h"
-#include "cleanup.h"
 #include "commands.h"
 #include "directory.h"
 #include "gcm.h"

@@ -31,18 +31,6 @@
 
 /* ---- the process whose memory is streamed ---- */
 
-static void memory_fill(uint64_t *words, size_t bytes, uint64_t seed)
-{
-	uint64_t state = seed * 0x9e3779b97f4a7c15ULL + 1;
-
-	for (size_t i = 0; i < bytes / sizeof(*words); i++) {
-		state ^= state << 13;
-		state ^= state >> 7;
-		state ^= state << 17;
-		words[i] = state;
-	}
-}
-
 static void memory_touch(uint8_t *memory, size_t bytes)
 {
 	for (size_t i = 0; i < bytes; i += PAGE_BYTES)
@@ -54,14 +42,14 @@ static void source_main(uint8_t *memory, size_t bytes, int socket)
 	uint64_t seed = 1;
 	char order = 'r';
 
-	memory_fill((uint64_t *)memory, bytes, seed);
+	bench_fill((uint64_t *)memory, bytes, seed);
 	while (write(socket, &order, 1) == 1 && read(socket, &order, 1) == 1) {
 		if (order == REWRITE_SAME)
 			memory_touch(memory, bytes);
 		else if (order == REWRITE_ZERO)
 			memset(memory, 0, bytes);
 		else
-			memory_fill((uint64_t *)memory, bytes, ++seed);
+			bench_fill((uint64_t *)memory, bytes, ++seed);
 	}
 	_exit(0);
 }

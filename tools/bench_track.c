@@ -5,7 +5,6 @@
  */
 #include "bench_track.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What the job feels of being tracked: its first write to a page after a collection, and waits while one runs. */
-#include <string.h>
 #include <unistd.h>
 
 #include "bench.h"

@@ -2,7 +2,6 @@
 /* What the module keeps for a tracker. */
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "bench.h"
 #include "bench_track.h"

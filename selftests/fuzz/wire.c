@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What anybody may send to ckptd's socket, from the bytes to what is done with a request. */
-#include "../../daemon/control.c"
+#include "../../daemon/control_request.c"
 
 #include "fuzz.h"
 
@@ -51,7 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 	client->who.uid = data ? length & 1 : 0;
 	while (!wire_receive(client->fd, &client->input, MSG_DONTWAIT)) {
 		while ((request = wire_next(&client->input, &err))) {
-			serve_request(client, request);
+			client_serve(client, request);
 			use_caller(client, request);
 			json_decref(request);
 		}

@@ -35,7 +35,7 @@ static struct pagemap *map;
 static struct capture *capture;
 static char name[64];
 static uint64_t sequence;
-static const struct capture_mapped nothing_mapped;
+static const struct numbers nothing_mapped;
 
 /* ---- files ---- */
 
@@ -195,7 +195,7 @@ static void expect_tree(const char *wanted)
 
 /* ---- checkpoints ---- */
 
-static int try_pass(const struct capture_mapped *mapped, struct packer **packer)
+static int try_pass(const struct numbers *mapped, struct packer **packer)
 {
 	int err;
 
@@ -209,7 +209,7 @@ static int try_pass(const struct capture_mapped *mapped, struct packer **packer)
 	return err;
 }
 
-static void pass_with(const struct capture_mapped *mapped)
+static void pass_with(const struct numbers *mapped)
 {
 	struct packer *packer;
 
@@ -550,7 +550,7 @@ static void test_known(void **state)
 
 static void test_mapped(void **state)
 {
-	struct capture_mapped mapped = { .count = 1 };
+	struct numbers mapped = { .count = 1 };
 	struct stat st;
 	uint8_t *memory;
 	int fd;
@@ -561,7 +561,7 @@ static void test_mapped(void **state)
 	memory[0]++;
 	pass_until_known();
 	assert_int_equal(fstat(fd, &st), 0);
-	mapped.inodes = &st.st_ino;
+	mapped.list = &st.st_ino;
 	pass_with(&mapped);
 	assert_int_equal(stats.files_read, 1);
 	/* The page is dirty already: this sets no times. */
@@ -682,6 +682,37 @@ static void test_root_gone(void **state)
 	remove_tree(work);
 	assert_err(try_pass(&nothing_mapped, &packer), ENOENT);
 	assert_non_null(strstr(problem.text, work));
+}
+
+static unsigned int count_descriptors(void)
+{
+	DIR *descriptors = opendir("/proc/self/fd");
+	unsigned int count = 0;
+
+	while (readdir(descriptors))
+		count++;
+	closedir(descriptors);
+	return count;
+}
+
+static void test_too_deep(void **state)
+{
+	int at = open(tree, O_PATH | O_CLOEXEC);
+	unsigned int before;
+	struct packer *packer;
+
+	for (unsigned int i = 0; i < 260; i++) {
+		int inner;
+
+		assert_int_equal(mkdirat(at, "d", 0755), 0);
+		inner = openat(at, "d", O_PATH | O_CLOEXEC);
+		close(at);
+		at = inner;
+	}
+	close(at);
+	before = count_descriptors();
+	assert_err(try_pass(&nothing_mapped, &packer), ELOOP);
+	assert_int_equal(count_descriptors(), before);
 }
 
 static void test_roots_within(void **state)
@@ -812,7 +843,7 @@ int main(void)
 		row(test_failed_pass),	row(test_skipped),	 row(test_not_readable),
 		row(test_link_away),	row(test_root_gone),	 row(test_roots_within),
 		row(test_damaged),	row(test_catalog_damaged), row(test_catalog_paths),
-		row(test_little_at_a_time),
+		row(test_little_at_a_time), row(test_too_deep),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,14 +36,14 @@ static struct problem problem;
 /* Of a job with the sockets 10 to 13. */
 static int judge(const char *table, enum tcp_policy policy)
 {
-	struct tcp_sockets sockets = { .inodes = malloc(4 * sizeof(uint64_t)), .count = 4, .space = 4 };
+	struct numbers sockets = { 0 };
 	int ret;
 
 	for (uint64_t i = 0; i < 4; i++)
-		sockets.inodes[i] = 13 - i;
+		assert_int_equal(numbers_add(&sockets, 13 - i), 0);
 	strcpy(problem.text, "");
 	ret = tcp_judge(&sockets, table, policy, &found, &problem);
-	tcp_sockets_free(&sockets);
+	numbers_free(&sockets);
 	return ret;
 }
 
