@@ -606,6 +606,9 @@ static const char *remedy_of(const char *errors)
 		  "held with nft: install nftables, or let the program wait for the answer" },
 		{ "Address already in use", "a TCP port of the job is used by another program of this node: restore "
 		  "it on another node, or when that has ended" },
+		{ "belong to the target user namespace", "the program made itself a container (a user namespace: Apptainer, "
+		  "unshare): run it without" },
+		{ "nested pid namespace", "the program made a PID namespace: run it without" },
 		{ "increase limit", "the program has a deleted file open that is too large: set ghost_limit = "
 		  "in its class" },
 	};
