@@ -18,7 +18,7 @@ batch_script memory --arena-mib 4 --pause-ms 100 --max-seconds 1500 --stop stop
 sed -i '/open-mode/d' "$share/batch"
 cat >"$share/limit" <<EOT
 #!/bin/bash
-#SBATCH --exclude=node3 --time=10 --signal=B:TERM@30 --requeue --open-mode=append
+#SBATCH --exclude=node3 --time=10 --signal=B:TERM@60 --requeue --open-mode=append
 exec ckptctl run --class default -- $workload --stop stop
 EOT
 cat >"$share/array" <<EOT

@@ -245,7 +245,7 @@ wait_s() { # ID
 # Slurm looks at limits every 30 s, and so sends its signal up to 30 s earlier than it was told.
 limit_is_met() {
 	await "step 5 in limit/out" 200 steps_are_least 5 limit/out
-	scontrol update JobId="$limit" EndTime=now+60
+	scontrol update JobId="$limit" EndTime=now+90
 	await_requeued "$limit" 1
 	scontrol update JobId="$limit" TimeLimit=UNLIMITED
 	test "$(wait_s "$limit")" = 6
