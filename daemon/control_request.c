@@ -99,18 +99,18 @@ static int run_new(struct client *client, const json_t *request, const char *id,
 	if (!wanted.class)
 		return problem_set(problem, ENOENT, "there is no job class '%.60s' in ckptd's "
 				   "configuration; 'ckptctl status' lists them", class ? class : "");
-	ret = read_caller(client, request, &wanted.caller, problem);
-	if (ret) {
-		caller_free(&wanted.caller);
-		return ret;
-	}
-	wanted.warned = control->warned;
-	wanted.merged = json_is_true(json_object_get(request, "merged"));
-	wanted.outputs = json_deep_copy(json_object_get(request, "outputs"));
 	slot = slot_new(control);
 	if (!slot)
 		return problem_set(problem, ENOMEM, "out of memory");
-	ret = job_create(&slot->job, control->setup, &wanted, problem);
+	ret = read_caller(client, request, &wanted.caller, problem);
+	if (ret) {
+		caller_free(&wanted.caller);
+	} else {
+		wanted.warned = control->warned;
+		wanted.merged = json_is_true(json_object_get(request, "merged"));
+		wanted.outputs = json_deep_copy(json_object_get(request, "outputs"));
+		ret = job_create(&slot->job, control->setup, &wanted, problem);
+	}
 	if (ret) {
 		slot_discard(slot);
 		return ret;
