@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/kernel-page-flags.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,19 +54,6 @@ static int proc_open(pid_t pid, const char *name)
 	return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-static uint64_t zero_frame(void)
-{
-	volatile char *page = mmap(NULL, PAGE_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	cleanup_close int pagemap = proc_open(getpid(), "pagemap");
-	uint64_t entry;
-
-	(void)*page;
-	if (pread(pagemap, &entry, sizeof(entry), (uintptr_t)page / PAGE_BYTES * sizeof(entry)) != sizeof(entry))
-		die("pagemap");
-	munmap((void *)page, PAGE_BYTES);
-	return entry & PAGEMAP_FRAME;
-}
-
 void oracle_init(struct oracle *oracle, const char *cgroup, size_t max_pages)
 {
 	*oracle = (struct oracle){ .cgroup = cgroup, .page_space = 1 };
@@ -74,7 +62,6 @@ void oracle_init(struct oracle *oracle, const char *cgroup, size_t max_pages)
 	oracle->pages = map(oracle->page_space * sizeof(*oracle->pages));
 	oracle->content = map(max_pages * PAGE_BYTES);
 	oracle->window = map(WINDOW_PAGES * PAGE_BYTES);
-	oracle->zero_frame = zero_frame();
 }
 
 void oracle_reset(struct oracle *oracle, pid_t pid)
@@ -267,13 +254,25 @@ uint64_t oracle_reported(const struct oracle *oracle, uint64_t start, uint64_t e
 
 /* ---- compare ---- */
 
-static bool entry_exists(const struct oracle *oracle, uint64_t entry)
+static bool entry_exists(uint64_t entry)
 {
-	if (entry & PAGEMAP_FILE)
+	return !(entry & PAGEMAP_FILE) && entry & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED);
+}
+
+/* The kernel's, small or huge. From 7.x on the huge one looks in pagemap like memory of the task's own. */
+static bool is_zero_page(const struct oracle *oracle, uint64_t address)
+{
+	cleanup_close int pagemap = proc_open(oracle->pid, "pagemap");
+	cleanup_close int pageflags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	uint64_t entry, flags;
+
+	if (pread(pagemap, &entry, sizeof(entry), (off_t)(address / PAGE_BYTES * sizeof(entry))) != sizeof(entry))
+		die("pagemap");
+	if (!(entry & PAGEMAP_PRESENT))
 		return false;
-	if (entry & PAGEMAP_PRESENT)
-		return (entry & PAGEMAP_FRAME) != oracle->zero_frame;
-	return entry & PAGEMAP_SWAPPED;
+	if (pread(pageflags, &flags, sizeof(flags), (off_t)((entry & PAGEMAP_FRAME) * sizeof(flags))) != sizeof(flags))
+		die("kpageflags");
+	return flags & UINT64_C(1) << KPF_ZERO_PAGE;
 }
 
 static bool page_same(const struct oracle *oracle, uint64_t address, const char *now, struct problem *difference)
@@ -283,7 +282,7 @@ static bool page_same(const struct oracle *oracle, uint64_t address, const char 
 	const char *held = page->held ? page_content(oracle, page) : zero;
 	size_t at = 0;
 
-	if (page->unread || !memcmp(now, held, PAGE_BYTES))
+	if (page->unread || !memcmp(now, held, PAGE_BYTES) || is_zero_page(oracle, address))
 		return true;
 	while (now[at] == held[at])
 		at++;
@@ -323,7 +322,7 @@ static bool private_same(const struct oracle *oracle, int pagemap, uint64_t star
 		if (pread(pagemap, entries, count * 8, start / PAGE_BYTES * 8) != (ssize_t)count * 8)
 			die("pagemap");
 		for (i = 0; i < count; i++) {
-			for (from = i; i < count && entry_exists(oracle, entries[i]); i++)
+			for (from = i; i < count && entry_exists(entries[i]); i++)
 				;
 			if (!run_same(oracle, start + from * PAGE_BYTES, start + i * PAGE_BYTES, difference))
 				return false;

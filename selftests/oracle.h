@@ -30,7 +30,6 @@ struct oracle {
 	struct oracle_page *pages;	/* by address, open addressing */
 	size_t page_space, page_count;
 	char *content, *window;
-	uint64_t zero_frame;
 };
 
 void oracle_init(struct oracle *oracle, const char *cgroup, size_t max_pages);
