@@ -2,7 +2,9 @@
 #include "pageserver.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -10,6 +12,7 @@
 
 #include "cleanup.h"
 #include "faults.h"
+#include "pagescan.h"
 
 enum command {
 	COMMAND_OPEN = 4,
@@ -54,6 +57,8 @@ struct server {
 	struct pageserver_stats *stats;
 	struct problem *problem;
 	uint8_t *chunk;
+	int pagemap;            /* of the task that CRIU speaks of; -1: none yet */
+	pid_t pagemap_pid;
 };
 
 static int receive(struct server *server, void *buffer, size_t bytes)
@@ -173,6 +178,32 @@ static int read_missing(struct server *server, struct packer_source *source, uin
 	return ret ? ret : waited;
 }
 
+/*
+ * In private memory a file's page is the kernel's huge zero page, which trackers do not report: CRIU may name it all the
+ * same.  What was there before, and is held, must not come back.
+ */
+static int forget_zero(struct server *server, struct space *space, pid_t pid, uint64_t at, uint64_t end)
+{
+	const uint64_t *entries = (const uint64_t *)server->chunk;
+	const uint64_t zero = PAGEMAP_PRESENT | PAGEMAP_FILE;
+	size_t count = (end - at) / PAGE_BYTES, bytes = count * sizeof(*entries);
+	char path[64];
+
+	if (server->pagemap < 0 || server->pagemap_pid != pid) {
+		if (server->pagemap >= 0)
+			close(server->pagemap);
+		snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+		server->pagemap = open(path, O_RDONLY | O_CLOEXEC);
+		server->pagemap_pid = pid;
+	}
+	if (pread(server->pagemap, server->chunk, bytes, (off_t)(at / PAGE_BYTES * sizeof(*entries))) != (ssize_t)bytes)
+		return problem_set(server->problem, EIO, "cannot read the page table of process %d", pid);
+	for (size_t i = 0; i < count; i++)
+		if ((entries[i] & zero) == zero)
+			space_forget(space, at + i * PAGE_BYTES, at + (i + 1) * PAGE_BYTES);
+	return 0;
+}
+
 /* CRIU takes the run for unchanged. What we do not hold of it is read from the stopped task. */
 static int take_unchanged(struct server *server, struct space *space, const struct message *message)
 {
@@ -183,7 +214,9 @@ static int take_unchanged(struct server *server, struct space *space, const stru
 
 	for (; ret == 0 && at < end; at = part) {
 		part = end - at < READ_BYTES ? end : at + READ_BYTES;
-		if (!next_missing(space, &at, part, &to))
+		if (message->kind == SPACE_TASK && task)
+			ret = forget_zero(server, space, task->pid, at, part);
+		if (ret || !next_missing(space, &at, part, &to))
 			continue;
 		if (message->kind != SPACE_TASK || !task)
 			return problem_set(server->problem, ENOENT, "criu names pages at %#lx of process "
@@ -305,7 +338,7 @@ int pageserver_serve(int socket, const struct criu_version *criu, struct reader 
 	struct server server = { .socket = socket, .wide = criu_wide_messages(criu),
 				 .has_parent = criu->tracks_memory, .idle_ms = idle_ms,
 				 .reader = reader, .packer = packer, .stats = stats,
-				 .problem = problem };
+				 .problem = problem, .pagemap = -1 };
 	int ret;
 
 	memset(stats, 0, sizeof(*stats));
@@ -319,5 +352,7 @@ int pageserver_serve(int socket, const struct criu_version *criu, struct reader 
 		regions_free(&server.named[i].runs);
 	free(server.named);
 	free(server.chunk);
+	if (server.pagemap >= 0)
+		close(server.pagemap);
 	return ret;
 }
