@@ -188,6 +188,7 @@ static int forget_zero(struct server *server, struct space *space, pid_t pid, ui
 	const uint64_t zero = PAGEMAP_PRESENT | PAGEMAP_FILE;
 	size_t count = (end - at) / PAGE_BYTES, bytes = count * sizeof(*entries);
 	char path[64];
+	ssize_t got;
 
 	if (server->pagemap < 0 || server->pagemap_pid != pid) {
 		if (server->pagemap >= 0)
@@ -196,8 +197,10 @@ static int forget_zero(struct server *server, struct space *space, pid_t pid, ui
 		server->pagemap = open(path, O_RDONLY | O_CLOEXEC);
 		server->pagemap_pid = pid;
 	}
-	if (pread(server->pagemap, server->chunk, bytes, (off_t)(at / PAGE_BYTES * sizeof(*entries))) != (ssize_t)bytes)
-		return problem_set(server->problem, EIO, "cannot read the page table of process %d", pid);
+	got = pread(server->pagemap, server->chunk, bytes, (off_t)(at / PAGE_BYTES * sizeof(*entries)));
+	if (got != (ssize_t)bytes)
+		return problem_set(server->problem, EIO, "cannot read /proc/%d/pagemap: %s", pid,
+				   got < 0 ? strerror(errno) : "it ends too early");
 	for (size_t i = 0; i < count; i++)
 		if ((entries[i] & zero) == zero)
 			space_forget(space, at + i * PAGE_BYTES, at + (i + 1) * PAGE_BYTES);

@@ -3,7 +3,8 @@
  * A copy of a task's memory that is kept from nothing but what a tracker reports, each page read after the collect that
  * reported it. When the task stands still, the copy must be its memory.
  *
- * What exists is what CRIU would take for existing: private, present or swapped, not a file's and not the zero page.
+ * What exists is private, present or swapped, not a file's and not the zero page, small or huge: that none reports. CRIU
+ * 3.17 takes the huge one for existing; what was there before is forgotten by forget_zero() in pageserver.c.
  */
 #ifndef CKPT_ORACLE_H
 #define CKPT_ORACLE_H
