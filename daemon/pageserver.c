@@ -28,6 +28,7 @@ enum command {
 #define CHUNK_PAGES 256u
 /* As much is looked for, and read, before it is known that it can be. */
 #define READ_BYTES (64u << 20)
+#define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
 
 struct message {
 	uint32_t command;
@@ -57,8 +58,8 @@ struct server {
 	struct pageserver_stats *stats;
 	struct problem *problem;
 	uint8_t *chunk;
-	int pagemap;            /* of the task that CRIU speaks of; -1: none yet */
-	pid_t pagemap_pid;
+	int pagemap, pageflags;
+	pid_t pagemap_pid;      /* whose pagemap is open; 0: none is */
 };
 
 static int receive(struct server *server, void *buffer, size_t bytes)
@@ -178,32 +179,46 @@ static int read_missing(struct server *server, struct packer_source *source, uin
 	return ret ? ret : waited;
 }
 
+static int open_pagemap(struct server *server, pid_t pid)
+{
+	if (server->pagemap_pid == pid)
+		return 0;
+	if (server->pagemap >= 0)
+		close(server->pagemap);
+	server->pagemap_pid = 0;
+	server->pagemap = pagescan_open(pid);
+	if (server->pagemap < 0)
+		return problem_set(server->problem, EIO, "cannot open /proc/%d/pagemap: %s", pid, strerror(-server->pagemap));
+	if (server->pageflags < 0)
+		server->pageflags = pagescan_open_flags();
+	if (server->pageflags < 0)
+		return problem_set(server->problem, EIO, "cannot open /proc/kpageflags: %s", strerror(-server->pageflags));
+	server->pagemap_pid = pid;
+	return 0;
+}
+
 /*
- * In private memory a file's page is the kernel's huge zero page, which trackers do not report: CRIU may name it all the
- * same.  What was there before, and is held, must not come back.
+ * Trackers do not report the kernel's huge zero page, and CRIU may name it all the same.  What was there before, and is
+ * held, must not come back.  One look for each 2 MiB is enough: the page is in one entry of the table above.
  */
 static int forget_zero(struct server *server, struct space *space, pid_t pid, uint64_t at, uint64_t end)
 {
-	const uint64_t *entries = (const uint64_t *)server->chunk;
-	const uint64_t zero = PAGEMAP_PRESENT | PAGEMAP_FILE;
-	size_t count = (end - at) / PAGE_BYTES, bytes = count * sizeof(*entries);
-	char path[64];
-	ssize_t got;
+	int zero = open_pagemap(server, pid);
+	uint64_t next;
 
-	if (server->pagemap < 0 || server->pagemap_pid != pid) {
-		if (server->pagemap >= 0)
-			close(server->pagemap);
-		snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
-		server->pagemap = open(path, O_RDONLY | O_CLOEXEC);
-		server->pagemap_pid = pid;
+	if (zero)
+		return zero;
+	for (; at < end; at = next) {
+		next = (at | (HUGE_PAGE_BYTES - 1)) + 1;
+		if (next > end)
+			next = end;
+		zero = pagescan_is_zero(server->pagemap, server->pageflags, at);
+		if (zero < 0)
+			return problem_set(server->problem, EIO, "cannot tell what is at %#lx of process %d: reading its pagemap or "
+					   "/proc/kpageflags: %s", at, pid, strerror(-zero));
+		if (zero)
+			space_forget(space, at, next);
 	}
-	got = pread(server->pagemap, server->chunk, bytes, (off_t)(at / PAGE_BYTES * sizeof(*entries)));
-	if (got != (ssize_t)bytes)
-		return problem_set(server->problem, EIO, "cannot read /proc/%d/pagemap: %s", pid,
-				   got < 0 ? strerror(errno) : "it ends too early");
-	for (size_t i = 0; i < count; i++)
-		if ((entries[i] & zero) == zero)
-			space_forget(space, at + i * PAGE_BYTES, at + (i + 1) * PAGE_BYTES);
 	return 0;
 }
 
@@ -341,7 +356,7 @@ int pageserver_serve(int socket, const struct criu_version *criu, struct reader 
 	struct server server = { .socket = socket, .wide = criu_wide_messages(criu),
 				 .has_parent = criu->tracks_memory, .idle_ms = idle_ms,
 				 .reader = reader, .packer = packer, .stats = stats,
-				 .problem = problem, .pagemap = -1 };
+				 .problem = problem, .pagemap = -1, .pageflags = -1 };
 	int ret;
 
 	memset(stats, 0, sizeof(*stats));
@@ -357,5 +372,7 @@ int pageserver_serve(int socket, const struct criu_version *criu, struct reader 
 	free(server.chunk);
 	if (server.pagemap >= 0)
 		close(server.pagemap);
+	if (server.pageflags >= 0)
+		close(server.pageflags);
 	return ret;
 }

@@ -132,8 +132,9 @@ print("ok high")'
 	run_ends 0
 }
 
-# Memory that was written and saved is mapped anew and only read: the kernel gives its huge zero page, which the trackers do
-# not report, and which from 7.x on looks like memory of the job's own. What was saved of it must not come back.
+# Memory that was written and saved is taken back, by mapping it anew or by MADV_DONTNEED, and only read: the kernel gives
+# its zero page, huge where it may, or the file's. The trackers do not report those, and from 7.x on the huge one looks like
+# memory of the job's own. What was saved of it must not come back.
 zero_trip() {
 	configure ${mechanism:+"mechanism = $mechanism"}
 	ckptd_start
@@ -145,20 +146,43 @@ libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_i
 libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 huge = 2 << 20
-at = libc.mmap(None, 3 * huge, 3, 0x22, -1, 0) + huge - 1 & -huge
-libc.madvise(at, huge, 14)
-ctypes.memset(at, 65, huge)
+with open("backing", "wb") as file:
+    file.write(b"f" * huge)
+backing = os.open("backing", os.O_RDONLY)
+
+class Area:
+    def __init__(self, name, kind, again):
+        self.name, self.kind, self.again = name, kind, again
+        self.at = libc.mmap(None, 3 * huge, 3, 0x22, -1, 0) + huge - 1 & -huge
+        self.map()
+        ctypes.memset(self.at, 65, huge)
+    def map(self):
+        file = self.kind == "file"
+        assert libc.mmap(self.at, huge, 3, 0x12 if file else 0x32, backing if file else -1, 0) == self.at
+        libc.madvise(self.at, huge, 14 if self.kind == "huge" else 15)
+    def take_back(self):
+        if self.again:
+            assert libc.munmap(self.at, huge) == 0
+            self.map()
+        else:
+            assert libc.madvise(self.at, huge, 4) == 0
+    def check(self, taken_back):
+        holds = (b"f" if self.kind == "file" else b"\0") if taken_back else b"A"
+        assert ctypes.string_at(self.at, huge).count(holds) == huge, self.name + " is not what it was"
+
+areas = [Area(kind + (" mapped anew" if again else " given up"), kind, again)
+         for kind in ("huge", "small", "file") for again in (False, True)]
 step = 0
-zero = False
+taken_back = False
 while not os.path.exists("stop"):
     step += 1
-    if os.path.exists("map") and not zero:
-        assert libc.munmap(at, huge) == 0 and libc.mmap(at, huge, 3, 0x32, -1, 0) == at
-        libc.madvise(at, huge, 14)
-        zero = True
-    data = ctypes.string_at(at, huge)
-    assert data.count(0 if zero else 65) == huge, "the memory is not what it was"
-    print("step", step, "zero" if zero else "written")
+    if os.path.exists("map") and not taken_back:
+        for area in areas:
+            area.take_back()
+        taken_back = True
+    for area in areas:
+        area.check(taken_back)
+    print("step", step, "zero" if taken_back else "written")
     time.sleep(0.1)
 print("ok zero")'
 	run_start --job zero -- "$@"
