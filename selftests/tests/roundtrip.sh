@@ -132,6 +132,48 @@ print("ok high")'
 	run_ends 0
 }
 
+# What CRIU cannot save is refused, with what to do, and the job runs on.
+refused_trip() {
+	configure
+	ckptd_start
+	# With the kernel's default only those from 6.5 on have it.
+	if python3 -c 'import ctypes, sys; sys.exit(ctypes.CDLL(None).syscall(447, 0) < 0)'; then
+		refused secret 'memory of memfd_secret().*let the program do without it'
+	fi
+	refused container 'the program made itself a container.*run it without'
+}
+
+refused() { # WHAT PATTERN
+	rm -f "$job_dir"/*
+	run_start --job "$1" -- python3 -uc '
+import ctypes, os, sys, time
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+if sys.argv[1] == "secret":
+    secret = libc.syscall(447, 0)
+    os.ftruncate(secret, 4096)
+    ctypes.memset(libc.mmap(None, 4096, 3, 1, secret, 0), 65, 4096)
+    os.close(secret)
+else:
+    assert libc.unshare(0x10000000) == 0
+step = 0
+while not os.path.exists("stop"):
+    step += 1
+    print("step", step)
+    time.sleep(0.1)
+print("ok", sys.argv[1])' "$1"
+	await "an epoch" 60 field_is_least epochs 1
+	if ckptctl checkpoint "1000-$1" 2>/tmp/said; then return 1; fi
+	cat /tmp/said
+	grep "$2" /tmp/said
+	progress 2
+	touch stop
+	run_ends 0
+	check_output out
+	check_no_trace
+}
+
 # Memory that was written and saved is taken back, by mapping it anew or by MADV_DONTNEED, and only read: the kernel gives
 # its zero page, huge where it may, or the file's. The trackers do not report those, and from 7.x on the huge one looks like
 # memory of the job's own. What was saved of it must not come back.
@@ -205,7 +247,7 @@ print("ok zero")'
 }
 
 # Each mechanism once, and CRIU on a kernel that has no soft-dirty bits, and one that cannot be started beforehand.
-for kind in ${*:-memory vfork threads tree shared files matrix pipeline brief tree,uffd-wp threads,procfs memory,hash memory,uffd-wp,no_soft_dirty files,procfs,no_hold high zero}; do
+for kind in ${*:-memory vfork threads tree shared files matrix pipeline brief tree,uffd-wp threads,procfs memory,hash memory,uffd-wp,no_soft_dirty files,procfs,no_hold high refused zero}; do
 	mechanism=$(echo "$kind," | cut -d, -f2)
 	faults=$(echo "$kind,," | cut -d, -f3)
 	faults=${faults:+CKPT_FAULT=criu.$faults}
@@ -219,7 +261,7 @@ for kind in ${*:-memory vfork threads tree shared files matrix pipeline brief tr
 		continue
 	fi
 	case $mode in
-	matrix | pipeline | brief | high | zero) try "$kind" "${mode}_trip" ;;
+	matrix | pipeline | brief | high | refused | zero) try "$kind" "${mode}_trip" ;;
 	*) try "$kind" workload_trip ;;
 	esac
 done
