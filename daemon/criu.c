@@ -645,6 +645,8 @@ static void read_errors(const struct criu_job *job, const char *log, char *text,
 		if (!error || is_noise(error))
 			continue;
 		line[strcspn(line, "\n")] = '\0';
+		if (line[strlen(line) - 1] == '.')
+			line[strlen(line) - 1] = '\0';
 		if (lines++ < 3 && used < bytes)
 			used += (size_t)snprintf(text + used, bytes - used, "%s%s", used ? "; " : "",
 						 error);
