@@ -58,6 +58,16 @@ static int check_tasks(struct checkpoint *checkpoint)
 	return ret ? ret : criu_check_tcp(checkpoint->criu, checkpoint->problem);
 }
 
+static int check_parents(struct checkpoint *checkpoint)
+{
+	struct tasks *tasks = &checkpoint->reader->tasks;
+	int ret = 0;
+
+	for (size_t i = 0; i < tasks->count && ret == 0; i++)
+		ret = criu_check_parent(checkpoint->criu, tasks->list[i].pid, checkpoint->problem);
+	return ret;
+}
+
 static int sync_files(struct checkpoint *checkpoint)
 {
 	struct tasks *tasks = &checkpoint->reader->tasks;
@@ -189,6 +199,8 @@ static int take_frozen(struct checkpoint *checkpoint)
 		ret = reader_pass(checkpoint->reader, checkpoint->packer, PASS_FROZEN, &pass,
 				  checkpoint->problem);
 	checkpoint->stats->pass_ms = pass.ms;
+	if (ret == 0)
+		ret = check_parents(checkpoint);
 	if (ret == 0 && checkpoint->criu->version.tracks_memory)
 		tasks_clear_soft_dirty(&checkpoint->reader->tasks);
 	if (ret == 0)

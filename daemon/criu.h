@@ -76,6 +76,9 @@ struct criu_job {
 	bool lazy;              /* restore: pages come later, from lazy-pages.socket in the images */
 };
 
+/* -ENOTSUP: its parent has ended, so it is none of the processes that CRIU finds from the first one. */
+int criu_check_parent(const struct criu_job *job, pid_t pid, struct problem *problem);
+
 /*
  * Looks at the job's TCP connections, and sets tcp and tcp_moving for a dump; for that the job must
  * stand still. -ENOTSUP as above.

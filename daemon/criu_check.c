@@ -11,6 +11,7 @@
 
 #include "cleanup.h"
 #include "criu.h"
+#include "init_spec.h"
 #include "proc.h"
 #include "vma_image.h"
 
@@ -92,4 +93,15 @@ int criu_check_task(pid_t pid, struct problem *problem)
 			ret = check_name(&check, "a mapping of", name);
 	}
 	return ret;
+}
+
+int criu_check_parent(const struct criu_job *job, pid_t pid, struct problem *problem)
+{
+	pid_t inner;
+
+	if (proc_parent(pid) != job->init_pid || proc_namespace_pid(pid, &inner) || inner == INIT_ROOT_PID)
+		return 0;
+	return problem_set(problem, ENOTSUP, "process %d (%d inside the job) has outlived its parent, and CRIU saves only the "
+			   "first process and its descendants: let the program not make a daemon of it, or run all under one "
+			   "that adopts it ('tini -s -- COMMAND')", pid, inner);
 }
