@@ -55,6 +55,8 @@ static int check_tasks(struct checkpoint *checkpoint)
 
 	for (size_t i = 0; i < tasks->count && ret == 0; i++)
 		ret = criu_check_task(tasks->list[i].pid, checkpoint->problem);
+	if (ret == 0)
+		ret = reader_look_at_programs(checkpoint->reader, checkpoint->problem);
 	return ret ? ret : criu_check_tcp(checkpoint->criu, checkpoint->problem);
 }
 
@@ -322,6 +324,7 @@ static char *make_meta(const struct checkpoint *checkpoint)
 	json_object_set_new(meta, "mechanism_reason", json_string(checkpoint->options->mechanism_reason));
 	json_object_set_new(meta, "pace", pace_to_json(checkpoint->options->pace));
 	json_object_set_new(meta, "files", meta_files(&checkpoint->files));
+	json_object_set_new(meta, "programs", programs_to_json(&checkpoint->reader->programs));
 	json_object_set_new(meta, "stdout", json_integer((json_int_t)checkpoint->stdout_bytes));
 	if (checkpoint->bases)
 		json_object_set(meta, "bases", checkpoint->bases);

@@ -74,6 +74,8 @@ static void check_protection(struct job *job)
 	}
 	if (ret == 0)
 		ret = criu_check_tcp(&job->criu, &problem);
+	if (ret == 0)
+		ret = reader_look_at_programs(&job->reader, &problem);
 	job_set_status(job, "unprotected", ret ? json_string(problem.text) : json_null());
 	if (ret && !job->told_unprotected)
 		job_note(job, "this job cannot be saved as it is: %s", problem.text);

@@ -14,6 +14,7 @@
 #include "directory.h"
 #include "faults.h"
 #include "image.h"
+#include "programs.h"
 #include "vma_image.h"
 
 /* One unpacking: the position over all spaces. */
@@ -223,6 +224,8 @@ int restore_run(const struct criu_job *criu, const struct restore_facts *facts, 
 	struct criu_run run;
 	int stopped, ret = files_put_back(&facts->files, criu->init_pid, criu->uid, criu->gid, problem);
 
+	if (ret == 0)
+		ret = programs_check(json_object_get(facts->meta, "programs"), criu->init_pid, criu->uid, criu->gid, problem);
 	if (ret == 0)
 		ret = fault("restore.files");
 	if (ret == 0)
