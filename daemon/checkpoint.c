@@ -23,6 +23,7 @@
 #include "proc.h"
 #include "thin.h"
 #include "vma_image.h"
+#include "wipes.h"
 
 /* How often a job is thawed again for a moment in which it is to do what it was about to. */
 #define MOST_FREEZES 20
@@ -133,6 +134,9 @@ static int dump(struct checkpoint *checkpoint)
 	if (served || ret)
 		return served ? served : ret;
 	ret = vma_images_check(checkpoint->criu->images, checkpoint->problem);
+	if (ret == 0)
+		ret = wipes_mend(checkpoint->criu->images, &checkpoint->criu->version, &checkpoint->reader->tasks,
+				 checkpoint->reader->map, checkpoint->problem);
 	return ret ? ret : image_timers_mend(checkpoint->criu->images, &checkpoint->criu->version, checkpoint->problem);
 }
 

@@ -180,8 +180,42 @@ print("ok zero")'
 	check_no_trace
 }
 
+# A child finds memory empty that it is to, and does not get its parent's random numbers.
+fork_trip() {
+	round_trip check_output python3 -uc '
+import ctypes, os, time
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+at = libc.mmap(None, 65536, 3, 0x22, -1, 0)
+assert libc.madvise(at, 65536, 18) == 0
+ctypes.memset(at, 65, 65536)
+
+def child_says(what):
+    here, there = os.pipe()
+    if os.fork() == 0:
+        os.write(there, what())
+        os._exit(0)
+    os.wait()
+    said = os.read(here, 100)
+    os.close(here)
+    os.close(there)
+    return said
+
+step = 0
+while not os.path.exists("stop"):
+    step += 1
+    assert ctypes.string_at(at, 65536) == bytes([65]) * 65536, "the memory is not what it was"
+    assert child_says(lambda: ctypes.string_at(at, 16)) == bytes(16), "a child got what it should not"
+    assert child_says(lambda: os.urandom(16)) != os.urandom(16), "a child got the random numbers of its parent"
+    print("step", step)
+    time.sleep(0.1)
+print("ok fork")'
+}
+
 # Each mechanism once, and CRIU on a kernel that has no soft-dirty bits, and one that cannot be started beforehand.
-for kind in ${*:-memory vfork threads tree shared files matrix pipeline brief tree,uffd-wp threads,procfs memory,hash memory,uffd-wp,no_soft_dirty files,procfs,no_hold high zero}; do
+for kind in ${*:-memory vfork threads tree shared files matrix pipeline brief tree,uffd-wp threads,procfs memory,hash memory,uffd-wp,no_soft_dirty files,procfs,no_hold high zero fork}; do
 	mechanism=$(echo "$kind," | cut -d, -f2)
 	faults=$(echo "$kind,," | cut -d, -f3)
 	faults=${faults:+CKPT_FAULT=criu.$faults}
@@ -195,7 +229,7 @@ for kind in ${*:-memory vfork threads tree shared files matrix pipeline brief tr
 		continue
 	fi
 	case $mode in
-	matrix | pipeline | brief | high | zero) try "$kind" "${mode}_trip" ;;
+	matrix | pipeline | brief | high | zero | fork) try "$kind" "${mode}_trip" ;;
 	*) try "$kind" workload_trip ;;
 	esac
 done
