@@ -61,13 +61,14 @@ static int check_tasks(struct checkpoint *checkpoint)
 	return ret ? ret : criu_check_tcp(checkpoint->criu, checkpoint->problem);
 }
 
-static int check_parents(struct checkpoint *checkpoint)
+static int check_stopped(struct checkpoint *checkpoint)
 {
 	struct tasks *tasks = &checkpoint->reader->tasks;
 	int ret = 0;
 
 	for (size_t i = 0; i < tasks->count && ret == 0; i++)
-		ret = criu_check_parent(checkpoint->criu, tasks->list[i].pid, checkpoint->problem);
+		ret = criu_check_parent(checkpoint->criu, tasks->list[i].pid, checkpoint->problem) ?:
+		      criu_check_stopped(tasks->list[i].pid, tasks->list[i].pidfd, checkpoint->problem);
 	return ret;
 }
 
@@ -206,7 +207,7 @@ static int take_frozen(struct checkpoint *checkpoint)
 				  checkpoint->problem);
 	checkpoint->stats->pass_ms = pass.ms;
 	if (ret == 0)
-		ret = check_parents(checkpoint);
+		ret = check_stopped(checkpoint);
 	if (ret == 0 && checkpoint->criu->version.tracks_memory)
 		tasks_clear_soft_dirty(&checkpoint->reader->tasks);
 	if (ret == 0)

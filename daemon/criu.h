@@ -49,6 +49,8 @@ bool criu_wide_messages(const struct criu_version *version);
 
 /* -ENOTSUP: the process has something that CRIU cannot save; the problem names it. */
 int criu_check_task(pid_t pid, struct problem *problem);
+/* The same, what can only be told of a process that stands still; what CRIU loses, and is no reason to refuse it, is logged. */
+int criu_check_stopped(pid_t pid, int pidfd, struct problem *problem);
 
 /* What is done about TCP connections: the same at the restore as at the dump. */
 enum criu_tcp {
