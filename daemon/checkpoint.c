@@ -309,8 +309,9 @@ static json_t *meta_files(const struct job_files *files)
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < files->count; i++)
-		json_array_append_new(list, json_pack("{s:s, s:I}", "path", files->list[i].path, "size",
-						      (json_int_t)files->list[i].size));
+		json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "path", files->list[i].path, "size",
+						      (json_int_t)files->list[i].size, "inode",
+						      (json_int_t)files->list[i].inode));
 	return list;
 }
 

@@ -149,6 +149,10 @@ static int put_back(const struct job_file *file, int root, struct problem *probl
 				   "%s has %lld bytes, at the checkpoint it had %llu: its content is lost, "
 				   "the job cannot go on from this checkpoint", file->path,
 				   (long long)st.st_size, (unsigned long long)file->size);
+	if (file->inode && file->inode != st.st_ino)
+		return problem_set(problem, ENOTSUP, "%s is another file than the one that the job had open for writing at the "
+				   "checkpoint, and longer, so it is not cut: put that one back under its name; if this is a copy "
+				   "of it, 'truncate -s %llu' makes it what it was", file->path, (unsigned long long)file->size);
 	if (ftruncate(fd, (off_t)file->size))
 		return problem_set(problem, errno, "cannot cut %s back to its %llu bytes at the "
 				   "checkpoint: %s", file->path, (unsigned long long)file->size,

@@ -29,7 +29,7 @@ struct job_files {
 int files_sync_task(struct job_files *files, pid_t pid, int pidfd, struct problem *problem);
 /*
  * In the mounts of init_pid, with the file access of uid and gid: longer files are cut to their size
- * at the checkpoint.  A missing or shorter file is an error that names it.
+ * at the checkpoint.  A missing or shorter file, or a longer one that is not the same, is an error that names it.
  */
 int files_put_back(const struct job_files *files, pid_t init_pid, uid_t uid, gid_t gid,
 		   struct problem *problem);

@@ -160,6 +160,7 @@ static int read_files(struct restore_facts *facts)
 			return -EBADMSG;
 		if (files_add(&facts->files, path, (uint64_t)json_integer_value(size), 0, 0))
 			return -ENOMEM;
+		facts->files.list[i].inode = (ino_t)json_integer_value(json_object_get(entry, "inode"));
 	}
 	return 0;
 }

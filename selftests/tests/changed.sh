@@ -82,7 +82,39 @@ print("ok input")'
 	goes_on "$@"
 }
 
-for name in ${*:-program input}; do
+# A file of somebody else's, under the name of one that the job writes, is not cut.
+case_output() {
+	configure
+	ckptd_start
+	mkdir -p "$job_dir"
+	set -- -- python3 -uc '
+import os, time
+file = open("output", "a")
+step = 0
+while not os.path.exists("stop"):
+    step += 1
+    print("step", step)
+    print("step", step, file=file, flush=True)
+    time.sleep(0.1)
+print("ok output")'
+	run_start "$@"
+	await "two epochs" 60 field_is_least epochs 2
+	ckptctl drain
+	run_ends 75
+	ckptd_restart
+	mv "$job_dir/output" "$job_dir/kept"
+	seq 1000 >"$job_dir/output"
+	chown scientist: "$job_dir/output"
+	refused "$job_dir/output is another file than the one that the job had open for writing" "$@"
+	seq 1000 | diff - "$job_dir/output"
+	# What came after the checkpoint.
+	echo more >>"$job_dir/kept"
+	mv "$job_dir/kept" "$job_dir/output"
+	goes_on "$@"
+	grep ^step out | diff - "$job_dir/output"
+}
+
+for name in ${*:-program input output}; do
 	try "$name" "case_$name"
 done
 finish
