@@ -2,7 +2,7 @@
 /*
  * CRIU's images of threads, core-TID.img: one record of which only addresses are read:
  *
- *   core_entry          2 thread_info_x86, 4 thread_core_entry
+ *   core_entry          2 thread_info_x86, 5 thread_core_entry
  *   thread_info_x86     1 clear_tid_addr, 2 user_x86_regs_entry (all of them numbers)
  *   thread_core_entry   1 futex_rla
  *

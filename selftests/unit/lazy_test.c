@@ -330,7 +330,9 @@ static void put_inner(struct bytes *bytes, unsigned int field, const struct byte
 static void put_core(struct bytes *core, uint64_t clear_tid, uint64_t robust_list, uint64_t address)
 {
 	struct bytes info = { .length = 0 }, registers = { .length = 0 }, thread = { .length = 0 };
+	struct bytes ids = { .length = 0 };
 
+	put_number(&ids, 1, P(90));
 	put_number(&registers, 1, 42);
 	put_number(&registers, 15, address);
 	put_number(&registers, 19, 1ULL << 60);
@@ -340,7 +342,8 @@ static void put_core(struct bytes *core, uint64_t clear_tid, uint64_t robust_lis
 	put_number(&thread, 2, P(90));
 	put_number(core, 1, 1);
 	put_inner(core, 2, &info);
-	put_inner(core, 4, &thread);
+	put_inner(core, 4, &ids);
+	put_inner(core, 5, &thread);
 }
 
 static int read_core(const struct bytes *core, size_t cut, struct regions *regions)
