@@ -13,11 +13,13 @@
 
 #include "cgroup.h"
 #include "cleanup.h"
+#include "core_image.h"
 #include "directory.h"
 #include "faults.h"
 #include "files.h"
 #include "host.h"
 #include "image_timers.h"
+#include "init_spec.h"
 #include "log.h"
 #include "manifest.h"
 #include "proc.h"
@@ -135,6 +137,8 @@ static int dump(struct checkpoint *checkpoint)
 	if (served || ret)
 		return served ? served : ret;
 	ret = vma_images_check(checkpoint->criu->images, checkpoint->problem);
+	if (ret == 0)
+		ret = core_image_outlives_parent(checkpoint->criu->images, INIT_ROOT_PID, checkpoint->problem);
 	if (ret == 0)
 		ret = wipes_mend(checkpoint->criu->images, &checkpoint->criu->version, &checkpoint->reader->tasks,
 				 checkpoint->reader->map, checkpoint->problem);

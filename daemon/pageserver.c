@@ -180,9 +180,9 @@ static int read_missing(struct server *server, struct packer_source *source, uin
 
 /*
  * In private memory a file's page is the kernel's huge zero page, which trackers do not report: CRIU may name it all the
- * same.  What was there before, and is held, must not come back.
+ * same.  What was there before, and is held, must not come back.  CRIU before 4.2 also takes guard pages for pages.
  */
-static int forget_zero(struct server *server, struct space *space, pid_t pid, uint64_t at, uint64_t end)
+static int look_at_pages(struct server *server, struct space *space, pid_t pid, uint64_t at, uint64_t end)
 {
 	const uint64_t *entries = (const uint64_t *)server->chunk;
 	const uint64_t zero = PAGEMAP_PRESENT | PAGEMAP_FILE;
@@ -201,9 +201,14 @@ static int forget_zero(struct server *server, struct space *space, pid_t pid, ui
 	if (got != (ssize_t)bytes)
 		return problem_set(server->problem, EIO, "cannot read /proc/%d/pagemap: %s", pid,
 				   got < 0 ? strerror(errno) : "it ends too early");
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
+		if (entries[i] & PAGEMAP_GUARD)
+			return problem_set(server->problem, ENOTSUP, "process %d has a guard page (MADV_GUARD_INSTALL, at %#lx), which "
+					   "CRIU before 4.2 does not save: install CRIU 4.2 or later, or let the program do "
+					   "without them", pid, at + i * PAGE_BYTES);
 		if ((entries[i] & zero) == zero)
 			space_forget(space, at + i * PAGE_BYTES, at + (i + 1) * PAGE_BYTES);
+	}
 	return 0;
 }
 
@@ -218,7 +223,7 @@ static int take_unchanged(struct server *server, struct space *space, const stru
 	for (; ret == 0 && at < end; at = part) {
 		part = end - at < READ_BYTES ? end : at + READ_BYTES;
 		if (message->kind == SPACE_TASK && task)
-			ret = forget_zero(server, space, task->pid, at, part);
+			ret = look_at_pages(server, space, task->pid, at, part);
 		if (ret || !next_missing(space, &at, part, &to))
 			continue;
 		if (message->kind != SPACE_TASK || !task)
