@@ -154,17 +154,21 @@ static int check_frozen(struct checkpoint *checkpoint)
 			   "was saved, so nothing was committed", checkpoint->reader->cgroup);
 }
 
-/* A task that waits for its vfork()ed child to execute a program: criu cannot take hold of it. */
-static bool some_wait_for_exec(const char *cgroup)
+/*
+ * A task that waits for its vfork()ed child to execute a program: criu cannot take hold of it.  Or one whose parent has just
+ * ended: it may be about to end, too.
+ */
+static bool some_is_in_between(struct checkpoint *checkpoint)
 {
 	cleanup_free pid_t *pids = NULL;
+	struct problem problem;
 	size_t count;
 	bool some = false;
 
-	if (cgroup_pids(cgroup, &pids, &count, NULL))
+	if (cgroup_pids(checkpoint->reader->cgroup, &pids, &count, NULL))
 		return false;
 	for (size_t i = 0; i < count && !some; i++)
-		some = proc_state(pids[i]) == 'D';
+		some = proc_state(pids[i]) == 'D' || criu_check_parent(checkpoint->criu, pids[i], &problem);
 	return some;
 }
 
@@ -184,7 +188,7 @@ static int freeze(struct checkpoint *checkpoint)
 	int ret = cgroup_freeze(cgroup, FREEZE_TIMEOUT_MS, checkpoint->problem);
 
 	for (int i = 0; ret == 0 && i < MOST_FREEZES &&
-	     (some_wait_for_exec(cgroup) || some_is_on_its_way(checkpoint)); i++) {
+	     (some_is_in_between(checkpoint) || some_is_on_its_way(checkpoint)); i++) {
 		ret = cgroup_thaw(cgroup, checkpoint->problem);
 		usleep(MOMENT_US);
 		if (ret == 0)
