@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -78,12 +79,12 @@ void programs_free(struct programs *programs)
 	*programs = (struct programs){ 0 };
 }
 
-static struct program *programs_find(struct programs *programs, const char *path, const struct stat *st)
+static struct program *programs_find(struct programs *programs, const char *path, dev_t device, ino_t inode)
 {
 	for (size_t i = 0; i < programs->count; i++) {
 		struct program *program = &programs->list[i];
 
-		if (program->inode == st->st_ino && program->device == st->st_dev && !strcmp(program->path, path))
+		if (program->inode == inode && program->device == device && !strcmp(program->path, path))
 			return program;
 	}
 	return NULL;
@@ -115,7 +116,7 @@ static int programs_add(struct programs *programs, const char *path, int fd, str
 
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_nlink == 0)
 		return 0;
-	program = programs_find(programs, path, &st);
+	program = programs_find(programs, path, st.st_dev, st.st_ino);
 	if (program && program->size == (uint64_t)st.st_size && program->modified_ns == modified_ns(&st)) {
 		program->used = true;
 		return 0;
@@ -141,10 +142,16 @@ int programs_add_task(struct programs *programs, pid_t pid, struct problem *prob
 	maps = fopen(name, "re");
 	while (maps && ret == 0 && fgets(line, sizeof(line), maps)) {
 		cleanup_close int fd = -1;
-		unsigned long start, end;
+		unsigned long start, end, inode;
+		unsigned int major, minor;
+		const struct program *known;
 
-		if (sscanf(line, "%lx-%lx %7s %*s %*s %*s %4095[^\n]", &start, &end, mode, path) != 4 || mode[2] != 'x' ||
-		    *path != '/')
+		if (sscanf(line, "%lx-%lx %7s %*s %x:%x %lu %4095[^\n]", &start, &end, mode, &major, &minor, &inode, path) != 7 ||
+		    mode[2] != 'x' || *path != '/')
+			continue;
+		/* Of another task, a moment ago. */
+		known = programs_find(programs, path, makedev(major, minor), inode);
+		if (known && known->used)
 			continue;
 		fd = files_open_mapping(pid, start, end);
 		if (fd >= 0)
