@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "aio.h"
 #include "cgroup.h"
 #include "cleanup.h"
 #include "core_image.h"
@@ -41,6 +42,7 @@ struct checkpoint {
 	struct problem *problem;
 	struct packer *packer;
 	struct job_files files;
+	struct aio_rings rings;
 	struct packed_file **packed;
 	size_t packed_count;
 	uint64_t stdout_bytes;
@@ -211,6 +213,8 @@ static int take_frozen(struct checkpoint *checkpoint)
 	if (ret == 0)
 		ret = criu_check_tcp(checkpoint->criu, checkpoint->problem);
 	if (ret == 0)
+		ret = aio_settle(&checkpoint->rings, checkpoint->reader->cgroup, checkpoint->problem);
+	if (ret == 0)
 		ret = reader_pass(checkpoint->reader, checkpoint->packer, PASS_FROZEN, &pass,
 				  checkpoint->problem);
 	checkpoint->stats->pass_ms = pass.ms;
@@ -224,6 +228,8 @@ static int take_frozen(struct checkpoint *checkpoint)
 		ret = measure_outputs(checkpoint);
 	if (ret == 0)
 		ret = dump(checkpoint);
+	if (ret == 0)
+		ret = aio_check(&checkpoint->rings, checkpoint->problem);
 	if (ret == 0)
 		ret = check_frozen(checkpoint);
 	if (ret == 0)
@@ -413,6 +419,7 @@ static void release(struct checkpoint *checkpoint)
 	free(checkpoint->packed);
 	json_decref(checkpoint->bases);
 	files_free(&checkpoint->files);
+	aio_free(&checkpoint->rings);
 }
 
 static void thaw(struct checkpoint *checkpoint)

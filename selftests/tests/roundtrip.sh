@@ -61,6 +61,21 @@ pipeline_trip() {
 		echo ok pipeline'
 }
 
+# A program that empties its output again and again: it waits until each line has been given on.
+emptied_trip() {
+	# shellcheck disable=SC2016 # for the job's shell
+	round_trip check_output sh -c '
+		step=0
+		while [ ! -e stop ]; do
+			for to in /dev/stdout /dev/fd/1 append; do
+				step=$((step + 1))
+				if [ $to = append ]; then echo step $step; else echo step $step >$to; fi
+				until grep -qx "step $step" out; do sleep 0.1; done
+			done
+		done
+		echo ok emptied'
+}
+
 # What is restored ends at once, before ckptd can take it in hand.
 brief_trip() {
 	configure
@@ -262,7 +277,7 @@ print("ok fork")'
 }
 
 # Each mechanism once, and CRIU on a kernel that has no soft-dirty bits, and one that cannot be started beforehand.
-for kind in ${*:-memory vfork threads tree shared files matrix pipeline brief tree,uffd-wp threads,procfs memory,hash memory,uffd-wp,no_soft_dirty files,procfs,no_hold high zero guard guard,uffd-wp fork}; do
+for kind in ${*:-memory vfork threads tree shared files matrix pipeline brief tree,uffd-wp threads,procfs memory,hash memory,uffd-wp,no_soft_dirty files,procfs,no_hold high zero guard guard,uffd-wp fork emptied}; do
 	mechanism=$(echo "$kind," | cut -d, -f2)
 	faults=$(echo "$kind,," | cut -d, -f3)
 	faults=${faults:+CKPT_FAULT=criu.$faults}
@@ -280,7 +295,7 @@ for kind in ${*:-memory vfork threads tree shared files matrix pipeline brief tr
 		continue
 	fi
 	case $mode in
-	matrix | pipeline | brief | high | zero | guard | fork) try "$kind" "${mode}_trip" ;;
+	matrix | pipeline | brief | high | zero | guard | fork | emptied) try "$kind" "${mode}_trip" ;;
 	*) try "$kind" workload_trip ;;
 	esac
 done
