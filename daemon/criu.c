@@ -609,6 +609,8 @@ static const char *remedy_of(const char *errors)
 		{ "belong to the target user namespace", "the program made itself a container (a user namespace: Apptainer, "
 		  "unshare): run it without" },
 		{ "nested pid namespace", "the program made a PID namespace: run it without" },
+		{ "has bad size", "the file was written since the checkpoint: put it back as it was then (if it only grew, "
+		  "'truncate -s' cuts it), and name its directory in the class's capture" },
 		{ "increase limit", "the program has a deleted file open that is too large: set ghost_limit = "
 		  "in its class" },
 	};

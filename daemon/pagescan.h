@@ -17,6 +17,7 @@
 #define PAGEMAP_PRESENT		(UINT64_C(1) << 63)
 #define PAGEMAP_SWAPPED		(UINT64_C(1) << 62)
 #define PAGEMAP_FILE		(UINT64_C(1) << 61)		/* of a file, or shared */
+#define PAGEMAP_GUARD		(UINT64_C(1) << 58)		/* MADV_GUARD_INSTALL; kernel 6.15 */
 #define PAGEMAP_PROTECTED	(UINT64_C(1) << 57)		/* by userfaultfd */
 #define PAGEMAP_SOFT_DIRTY	(UINT64_C(1) << 55)
 #define PAGEMAP_FRAME		((UINT64_C(1) << 55) - 1)	/* where the page is, in memory or in swap */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -29,6 +30,11 @@ enum command {
 /* As much is looked for, and read, before it is known that it can be. */
 #define READ_BYTES (64u << 20)
 #define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
+
+/* Since Linux 6.13. */
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
 
 struct message {
 	uint32_t command;
@@ -58,6 +64,7 @@ struct server {
 	struct pageserver_stats *stats;
 	struct problem *problem;
 	uint8_t *chunk;
+	bool may_have_guards;
 	int pagemap, pageflags;
 	pid_t pagemap_pid;      /* whose pagemap is open; 0: none is */
 };
@@ -203,11 +210,9 @@ static int open_pagemap(struct server *server, pid_t pid)
  */
 static int forget_zero(struct server *server, struct space *space, pid_t pid, uint64_t at, uint64_t end)
 {
-	int zero = open_pagemap(server, pid);
 	uint64_t next;
+	int zero;
 
-	if (zero)
-		return zero;
 	for (; at < end; at = next) {
 		next = (at | (HUGE_PAGE_BYTES - 1)) + 1;
 		if (next > end)
@@ -222,6 +227,35 @@ static int forget_zero(struct server *server, struct space *space, pid_t pid, ui
 	return 0;
 }
 
+/* CRIU before 4.2 takes guard pages for pages. */
+static int refuse_guards(struct server *server, pid_t pid, uint64_t at, uint64_t end)
+{
+	const uint64_t *entries = (const uint64_t *)server->chunk;
+	size_t count = (end - at) / PAGE_BYTES, bytes = count * sizeof(*entries);
+	ssize_t got = pread(server->pagemap, server->chunk, bytes, (off_t)(at / PAGE_BYTES * sizeof(*entries)));
+
+	if (got != (ssize_t)bytes)
+		return problem_set(server->problem, EIO, "cannot read /proc/%d/pagemap: %s", pid,
+				   got < 0 ? strerror(errno) : "it ends too early");
+	for (size_t i = 0; i < count; i++)
+		if (entries[i] & PAGEMAP_GUARD)
+			return problem_set(server->problem, ENOTSUP, "process %d has a guard page (MADV_GUARD_INSTALL, at %#lx), which "
+					   "CRIU before 4.2 does not save: install CRIU 4.2 or later, or let the program do "
+					   "without them", pid, at + i * PAGE_BYTES);
+	return 0;
+}
+
+static int look_at_pages(struct server *server, struct space *space, pid_t pid, uint64_t at, uint64_t end)
+{
+	int ret = open_pagemap(server, pid);
+
+	if (ret == 0)
+		ret = forget_zero(server, space, pid, at, end);
+	if (ret == 0 && server->may_have_guards)
+		ret = refuse_guards(server, pid, at, end);
+	return ret;
+}
+
 /* CRIU takes the run for unchanged. What we do not hold of it is read from the stopped task. */
 static int take_unchanged(struct server *server, struct space *space, const struct message *message)
 {
@@ -233,7 +267,7 @@ static int take_unchanged(struct server *server, struct space *space, const stru
 	for (; ret == 0 && at < end; at = part) {
 		part = end - at < READ_BYTES ? end : at + READ_BYTES;
 		if (message->kind == SPACE_TASK && task)
-			ret = forget_zero(server, space, task->pid, at, part);
+			ret = look_at_pages(server, space, task->pid, at, part);
 		if (ret || !next_missing(space, &at, part, &to))
 			continue;
 		if (message->kind != SPACE_TASK || !task)
@@ -360,6 +394,7 @@ int pageserver_serve(int socket, const struct criu_version *criu, struct reader 
 	int ret;
 
 	memset(stats, 0, sizeof(*stats));
+	server.may_have_guards = !server.wide && madvise(NULL, 0, MADV_GUARD_INSTALL) == 0;
 	server.chunk = malloc((size_t)CHUNK_PAGES * PAGE_BYTES);
 	if (!server.chunk)
 		return problem_set(problem, ENOMEM, "out of memory");

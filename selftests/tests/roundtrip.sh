@@ -61,6 +61,21 @@ pipeline_trip() {
 		echo ok pipeline'
 }
 
+# A program that empties its output again and again: it waits until each line has been given on.
+emptied_trip() {
+	# shellcheck disable=SC2016 # for the job's shell
+	round_trip check_output sh -c '
+		step=0
+		while [ ! -e stop ]; do
+			for to in /dev/stdout /dev/fd/1 append; do
+				step=$((step + 1))
+				if [ $to = append ]; then echo step $step; else echo step $step >$to; fi
+				until grep -qx "step $step" out; do sleep 0.1; done
+			done
+		done
+		echo ok emptied'
+}
+
 # What is restored ends at once, before ckptd can take it in hand.
 brief_trip() {
 	configure
@@ -246,8 +261,89 @@ print("ok zero")'
 	check_no_trace
 }
 
+# Guard pages, which CRIU before 4.2 takes for what was there before, are refused until they are gone.
+guard_trip() {
+	configure ${mechanism:+"mechanism = $mechanism"}
+	ckptd_start
+	run_start --job guard -- python3 -uc '
+import ctypes, os, time
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+at = libc.mmap(None, 65536, 3, 0x22, -1, 0)
+ctypes.memset(at, 65, 65536)
+step = 0
+while not os.path.exists("stop"):
+    step += 1
+    print("step", step)
+    for name, advice in ("guard", 102), ("free", 103):
+        if os.path.exists(name):
+            assert libc.madvise(at + 8192, 8192, advice) == 0
+            os.rename(name, name + "ed")
+    time.sleep(0.1)
+print("ok guard")'
+	await "two epochs" 60 field_is_least epochs 2
+	touch guard
+	await "the guard pages" 60 test -e guarded
+	if ckptctl checkpoint 1000-guard >/tmp/said 2>&1; then return 1; fi
+	cat /tmp/said
+	grep "has a guard page (MADV_GUARD_INSTALL, at .*: install CRIU 4.2" /tmp/said
+	progress 2
+	touch free
+	await "their end" 60 test -e freeed
+	ckptctl checkpoint 1000-guard
+	touch stop
+	run_ends 0
+	check_output out
+}
+
+has_guard_pages() {
+	python3 -c '
+import ctypes, mmap
+libc = ctypes.CDLL(None, use_errno=True)
+memory = mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+raise SystemExit(libc.madvise(ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(memory))), 4096, 102) != 0)'
+}
+
+# A child finds memory empty that it is to, and does not get its parent's random numbers. The program is to end with its
+# parent, which after a restore is not criu.
+fork_trip() {
+	round_trip check_output python3 -uc '
+import ctypes, os, time
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+assert libc.prctl(1, 15) == 0
+at = libc.mmap(None, 65536, 3, 0x22, -1, 0)
+assert libc.madvise(at, 65536, 18) == 0
+ctypes.memset(at, 65, 65536)
+
+def child_says(what):
+    here, there = os.pipe()
+    if os.fork() == 0:
+        os.write(there, what())
+        os._exit(0)
+    os.wait()
+    said = os.read(here, 100)
+    os.close(here)
+    os.close(there)
+    return said
+
+step = 0
+while not os.path.exists("stop"):
+    step += 1
+    assert ctypes.string_at(at, 65536) == bytes([65]) * 65536, "the memory is not what it was"
+    assert child_says(lambda: ctypes.string_at(at, 16)) == bytes(16), "a child got what it should not"
+    assert child_says(lambda: os.urandom(16)) != os.urandom(16), "a child got the random numbers of its parent"
+    print("step", step)
+    time.sleep(0.1)
+print("ok fork")'
+}
+
 # Each mechanism once, and CRIU on a kernel that has no soft-dirty bits, and one that cannot be started beforehand.
-for kind in ${*:-memory vfork threads tree shared files matrix pipeline brief tree,uffd-wp threads,procfs memory,hash memory,uffd-wp,no_soft_dirty files,procfs,no_hold high refused zero}; do
+for kind in ${*:-memory vfork threads tree shared files matrix pipeline brief tree,uffd-wp threads,procfs memory,hash memory,uffd-wp,no_soft_dirty files,procfs,no_hold high refused zero guard guard,uffd-wp fork emptied}; do
 	mechanism=$(echo "$kind," | cut -d, -f2)
 	faults=$(echo "$kind,," | cut -d, -f3)
 	faults=${faults:+CKPT_FAULT=criu.$faults}
@@ -260,8 +356,12 @@ for kind in ${*:-memory vfork threads tree shared files matrix pipeline brief tr
 		echo "skip $kind: page tables have four levels here"
 		continue
 	fi
+	if [ $mode = guard ] && ! has_guard_pages; then
+		echo "skip $kind: the kernel has no guard pages"
+		continue
+	fi
 	case $mode in
-	matrix | pipeline | brief | high | refused | zero) try "$kind" "${mode}_trip" ;;
+	matrix | pipeline | brief | high | refused | zero | guard | fork | emptied) try "$kind" "${mode}_trip" ;;
 	*) try "$kind" workload_trip ;;
 	esac
 done
