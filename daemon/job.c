@@ -327,6 +327,7 @@ void job_set_paths(struct job *job)
 	job_base_directory(job->setup->work_dir, base, sizeof(base));
 	snprintf(job->directory, sizeof(job->directory), "%s/%s", base, job->id);
 	snprintf(job->images, sizeof(job->images), "%s/images", job->directory);
+	snprintf(job->private_directory, sizeof(job->private_directory), "%s/private", job->directory);
 	snprintf(job->mark, sizeof(job->mark), "%s/" INIT_MARK, job->directory);
 	snprintf(job->stdout_path, sizeof(job->stdout_path), "%s/stdout", job->directory);
 	snprintf(job->stderr_path, sizeof(job->stderr_path), "%s/%s", job->directory,
