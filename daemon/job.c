@@ -424,6 +424,7 @@ static struct job *job_new(const struct job_setup *setup, const char *id)
 	job->setup = setup;
 	snprintf(job->id, sizeof(job->id), "%s", id);
 	job->caller.stdin_fd = -1;
+	job->caller.pidfd = -1;
 	job->root_pidfd = -1;
 	job->exec_epoch_ms = INT64_MAX;
 	job->launch = (struct launch){ .init_pidfd = -1, .alive_fd = -1, .status_fd = -1 };
@@ -524,7 +525,7 @@ void job_set_output_bases(struct job *job, json_t *bases)
 {
 	pthread_mutex_lock(&job->lock);
 	json_decref(job->bases);
-	job->bases = json_deep_copy(bases);
+	job->bases = bases;
 	pthread_mutex_unlock(&job->lock);
 }
 
