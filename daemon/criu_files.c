@@ -24,6 +24,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -39,12 +40,12 @@
 static bool guarded;
 static uid_t user;
 static gid_t group;
-static const char *images;
-static struct stat images_status;
+static const char *images;              /* as criu is told */
+static char images_here[PATH_MAX];      /* as the kernel says it */
 
 void criu_files_guard(uid_t uid, gid_t gid, const char *directory)
 {
-	if (stat(directory, &images_status))
+	if (!realpath(directory, images_here))
 		_exit(123);
 	user = uid;
 	group = gid;
@@ -124,22 +125,31 @@ static bool is_same(const struct stat *one, const struct stat *other)
 	return one->st_dev == other->st_dev && one->st_ino == other->st_ino;
 }
 
+/* Among the images, whatever the directory is. */
+static bool is_image(int directory)
+{
+	char link[64] = "/proc/self/cwd", path[PATH_MAX];
+	ssize_t bytes;
+
+	if (directory != AT_FDCWD)
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", directory);
+	bytes = readlink(link, path, sizeof(path) - 1);
+	path[bytes < 0 ? 0 : bytes] = '\0';
+	return begins(path, images_here);
+}
+
 /* Of what is opened. Names of sockets a program may have chosen freely. */
 static bool is_crius(int directory, const char *path)
 {
-	struct stat status;
 	struct statfs system;
 
 	if (*path == '/')
 		return begins(path, "/proc/") || begins(path, "/sys/") || begins(path, "/run/criu") ||
 		       begins(path, images);
-	if (fstatat(directory, "", &status, AT_EMPTY_PATH))
-		return false;
-	if (is_same(&status, &images_status))
-		return true;
-	return directory != AT_FDCWD && fstatfs(directory, &system) == 0 &&
-	       (system.f_type == PROC_SUPER_MAGIC || system.f_type == SYSFS_MAGIC ||
-		system.f_type == CGROUP2_SUPER_MAGIC);
+	return is_image(directory) ||
+	       (directory != AT_FDCWD && fstatfs(directory, &system) == 0 &&
+		(system.f_type == PROC_SUPER_MAGIC || system.f_type == SYSFS_MAGIC ||
+		 system.f_type == CGROUP2_SUPER_MAGIC));
 }
 
 static bool is_roots_directory(int fd)
