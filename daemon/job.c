@@ -43,6 +43,7 @@ __attribute__((format(printf, 2, 3))) void job_note(struct job *job, const char 
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	problem_clean(text);
 	log_info("%s: %s", job->id, text);
 	job_post(job, json_pack("{s:s, s:s}", "event", "note", "text", text));
 }
