@@ -19,6 +19,8 @@
 /* Of one such user: jobs, and memory for requests that are not whole yet, and for those of jobs. */
 #define MAX_USER_JOBS 512
 #define MAX_USER_BYTES (64ull << 20)
+/* However much they ask for, and however often they connect, notices and jobs come first; and each has its turn. */
+#define CLIENT_PRIORITY SD_EVENT_PRIORITY_IDLE
 
 /* --- telling it --- */
 
@@ -163,14 +165,14 @@ static int on_connect(sd_event_source *source, int fd, uint32_t revents, void *a
 		return 0;
 	}
 	sd_event_add_io(control->event, &client->source, connection, EPOLLIN, on_client, client);
-	/* However much they ask for, notices and jobs come first. */
-	sd_event_source_set_priority(client->source, SD_EVENT_PRIORITY_IDLE);
+	sd_event_source_set_priority(client->source, CLIENT_PRIORITY);
 	return 0;
 }
 
 int control_listen(struct control *control, struct problem *problem)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = WIRE_SOCKET };
+	sd_event_source *source;
 
 	control->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	unlink(WIRE_SOCKET);
@@ -179,7 +181,10 @@ int control_listen(struct control *control, struct problem *problem)
 	    chmod(WIRE_SOCKET, 0666) || listen(control->listen_fd, 64))
 		return problem_set(problem, errno, "cannot listen on %s: %s", WIRE_SOCKET,
 				   strerror(errno));
-	sd_event_add_io(control->event, NULL, control->listen_fd, EPOLLIN, on_connect, control);
+	sd_event_add_io(control->event, &source, control->listen_fd, EPOLLIN, on_connect, control);
+	sd_event_source_set_priority(source, CLIENT_PRIORITY);
+	sd_event_source_set_floating(source, true);
+	sd_event_source_unref(source);
 	return 0;
 }
 
