@@ -123,6 +123,10 @@ case_run() {
 	fails_with 125 'there is no such job of yours.*ckptctl status' ckptctl checkpoint nosuch
 	fails_with 125 'there is no such job of yours' setpriv --reuid other --clear-groups ckptctl checkpoint 1000-j
 	setpriv --reuid other --clear-groups ckptctl status --json | grep '"jobs": \[\]'
+	# What it has for itself, as root sees it, is no place for others, nor for its user outside.
+	test -d /var/lib/ckpt/jobs/1000-j/private/0
+	fails setpriv --reuid other --clear-groups ls /var/lib/ckpt/jobs/1000-j/private/0
+	fails as_scientist ls /var/lib/ckpt/jobs/1000-j/private/0
 	# No group, or only another, is no help; a member may.
 	groupadd --system --gid 777 ckpt
 	setpriv --reuid other --groups 778 ckptctl status --json | grep '"jobs": \[\]'
