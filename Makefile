@@ -26,7 +26,7 @@ ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCKPT_VERSION='"$(VERSION)"' -DCKPT_LIB='
 	-Iuapi -Idaemon -Itools -Iselftests $(PKG_CFLAGS) -pthread -MMD -MP
 
 # Everything of the daemon but its main() and the job's init is one library, that tools and tests use.
-LIB_SRC := $(filter-out daemon/main.c daemon/init.c daemon/pages.c daemon/gate.c daemon/criu_preload.c,$(wildcard daemon/*.c))
+LIB_SRC := $(filter-out daemon/main.c daemon/init.c daemon/pages.c daemon/gate.c daemon/criu_preload.c daemon/criu_files.c,$(wildcard daemon/*.c))
 LIB := $(BUILD)/libckpt.a
 UNIT_TESTS := $(patsubst selftests/unit/%.c,$(BUILD)/unit/%,$(wildcard selftests/unit/*.c))
 # What tests share is a library as well. A guest test of several files is a directory.
@@ -82,10 +82,10 @@ $(BUILD)/ckptd: $(BUILD)/obj/daemon/main.o $(LIB)
 	$(link)
 
 # Preloaded into criu; see the file.
-$(BUILD)/criu-preload.so: daemon/criu_preload.c
+$(BUILD)/criu-preload.so: daemon/criu_preload.c daemon/criu_files.c daemon/criu_files.h
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) $(CPPFLAGS) -O2 -g $(LDFLAGS) -fPIC -shared -o $@ $<
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) $(CPPFLAGS) -O2 -g $(LDFLAGS) -fPIC -shared -o $@ $(filter %.c,$^)
 
 # PID 1 of each job: small, and linked with nothing of the daemon.
 $(BUILD)/ckpt-init: $(BUILD)/obj/daemon/init.o

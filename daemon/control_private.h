@@ -33,6 +33,7 @@ struct client {
 	sd_event_source *source;
 	int fd;
 	struct ucred who;
+	int pidfd;              /* of the process that connected */
 	enum { NOT_ASKED, NO_ADMIN, ADMIN } admin; /* is it in ADMIN_GROUP? */
 	struct wire_input input;
 	struct slot *slot;      /* the job that it runs */
@@ -46,6 +47,7 @@ struct slot {
 	struct job *job;
 	struct client *client;
 	json_t *backlog;        /* events while no client is there */
+	size_t bytes;           /* what its request takes; 0: an earlier ckptd got it */
 	sd_event_source *timer; /* ends the wait for a client */
 	bool told;              /* a client has heard how it ended */
 	bool gone;
@@ -83,6 +85,8 @@ void control_unlisten(struct control *control);
 /* Without waiting. One that does not read is hung up on, and freed by the loop later. */
 void client_send(struct client *client, const json_t *message, const int *fds, size_t count);
 void client_error(struct client *client, int status, const char *text);
+/* Whether its user may have one more job, that the request which it has sent is for. */
+int client_check_run(const struct client *client, struct problem *problem);
 /* It has not read what it was told before: it may have been stopped. */
 bool client_is_behind(const struct client *client);
 void client_free(struct client *client);

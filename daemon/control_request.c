@@ -2,6 +2,7 @@
 #include "control_private.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -70,7 +71,9 @@ static int read_caller(struct client *client, const json_t *request, struct call
 	int ret;
 
 	memset(caller, 0, sizeof(*caller));
+	caller->stdin_fd = -1;
 	ret = caller_from_socket(caller, client->fd, problem);
+	caller->pidfd = client->pidfd >= 0 ? fcntl(client->pidfd, F_DUPFD_CLOEXEC, 0) : -1;
 	if (count)
 		caller->stdin_fd = fds[0];
 	for (size_t i = 1; i < count; i++)
@@ -99,6 +102,9 @@ static int run_new(struct client *client, const json_t *request, const char *id,
 	if (!wanted.class)
 		return problem_set(problem, ENOENT, "there is no job class '%.60s' in ckptd's "
 				   "configuration; 'ckptctl status' lists them", class ? class : "");
+	ret = client_check_run(client, problem);
+	if (ret)
+		return ret;
 	slot = slot_new(control);
 	if (!slot)
 		return problem_set(problem, ENOMEM, "out of memory");
@@ -115,6 +121,7 @@ static int run_new(struct client *client, const json_t *request, const char *id,
 		slot_discard(slot);
 		return ret;
 	}
+	slot->bytes = client->input.cost;
 	slot_attach(slot, client);
 	return 0;
 }
@@ -162,12 +169,21 @@ static void serve_signal(struct client *client, const json_t *request)
 	log_set_job("");
 }
 
+/* A number, or null. */
+static json_t *base_of(const json_t *bases, const char *output)
+{
+	const json_t *base = json_object_get(bases, output);
+
+	return json_is_integer(base) ? json_integer(json_integer_value(base)) : json_null();
+}
+
 static void serve_outputs(struct client *client, const json_t *request)
 {
-	json_t *bases = json_object_get(request, "bases");
+	const json_t *bases = json_object_get(request, "bases");
 
 	if (client->slot && json_is_object(bases))
-		job_set_output_bases(client->slot->job, bases);
+		job_set_output_bases(client->slot->job, json_pack("{s:o, s:o}", "stdout", base_of(bases, "stdout"),
+								  "stderr", base_of(bases, "stderr")));
 }
 
 /* --- other requests --- */

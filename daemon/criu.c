@@ -66,6 +66,7 @@ struct command {
 	size_t count;
 	char ghost_limit[32];
 	char fsuid[64];
+	char restore[PATH_MAX + 16];
 	char preload[PATH_MAX + 16];
 	char *environment[6];
 	size_t variables;
@@ -577,6 +578,8 @@ int criu_restore_start(struct criu_run *run, const struct criu_job *job, struct 
 
 	*run = RUN_NONE;
 	command_init(&command, job, "restore");
+	snprintf(command.restore, sizeof(command.restore), "CKPT_RESTORE=%s", job->images);
+	command_set(&command, command.restore);
 	command_add(&command, "-o");
 	command_add(&command, "restore.log");
 	if (sched_getaffinity(job->caller, sizeof(command.cpus), &command.cpus))

@@ -24,7 +24,7 @@ struct criu_version {
 	unsigned int major, minor, patch;
 	char text[32];
 	bool tracks_memory;     /* the kernel has soft-dirty bits, and CRIU sends only what is dirty */
-	bool holds;             /* it can be started beforehand; see criu_preload.c. A static one cannot */
+	bool holds;             /* criu_preload.c is in it: it can be started beforehand. A static one cannot have it */
 };
 
 /*
@@ -44,6 +44,8 @@ int criu_probe(const char *program, struct criu_version *version, struct problem
 int criu_check_cpu(const char *program, const char *images, struct problem *problem);
 #define CRIU_SENDS_ALL "the kernel has no soft-dirty bits, so CRIU sends all pages at each checkpoint; those " \
 		       "that have not changed are found by their hashes and not written again"
+#define CRIU_IS_STATIC "criu is linked statically: a restore opens a job's files with root's rights, and whoever puts a " \
+		       "link in the place of one gets at what it leads to. Install one that is not, unless you trust all users"
 /* Page server messages are 24 bytes up to 4.1.1 and 32 from 4.2. */
 bool criu_wide_messages(const struct criu_version *version);
 

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -13,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/fsuid.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -169,7 +169,10 @@ static void become_user(const struct init_spec *spec)
 		fail("becoming user %u", spec->uid);
 }
 
-/* Opened anew by path, so that the descriptor's mount is one of the job's own namespace. */
+/*
+ * Opened anew by path, so that the descriptor's mount is one of the job's own namespace; by the job's user, who may have
+ * put anything there meanwhile.
+ */
 static void open_stdin(const struct init *init)
 {
 	struct stat wanted, found;
@@ -177,12 +180,6 @@ static void open_stdin(const struct init *init)
 	int flags = *init->stdin_path ? (int)init->spec.stdin_flags : O_RDONLY;
 	int fd = open(path, flags);
 
-	/* Root is nobody on a file server that squashes it. */
-	if (fd < 0 && errno == EACCES) {
-		setfsgid(init->spec.gid);
-		setfsuid(init->spec.uid);
-		fd = open(path, flags);
-	}
 	if (fd < 0)
 		fail("opening standard input %s", path);
 	if (*init->stdin_path) {
@@ -230,9 +227,9 @@ __attribute__((noreturn)) static void job_exec(const struct init *init)
 		open_output(init->stderr_path, 2);
 	else if (dup2(1, 2) != 2)
 		fail("standard error");
-	open_stdin(init);
 	umask((mode_t)init->spec.umask);
 	become_user(&init->spec);
+	open_stdin(init);
 	if (chdir(init->cwd))
 		fail("changing to the working directory %s", init->cwd);
 	reset_signals();
@@ -250,16 +247,23 @@ __attribute__((noreturn)) static void job_exec(const struct init *init)
 /* Number N of the list: memory, or the directory that ckptd has made for it. */
 static void mount_private(const struct init *init, const char *path, unsigned int number)
 {
-	char source[PATH_MAX];
+	struct open_how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS };
+	int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+	char source[PATH_MAX], place[64];
 
+	/* A link may be a user's, who would then have what is mounted there in the place of /etc. */
+	if (fd < 0)
+		fail("opening %s, of which the job gets one for itself, and which must not lie behind a link", path);
 	/* By its path: INIT_FD_DIRECTORY is of the mount namespace that was left. */
 	snprintf(source, sizeof(source), "%s/private/%u", init->directory, number);
+	snprintf(place, sizeof(place), "/proc/self/fd/%d", fd);
 	if (!strcmp(path, "/dev/shm")) {
-		if (mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777"))
+		if (mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777"))
 			fail("mounting a %s for the job alone", path);
-	} else if (mount(source, path, NULL, MS_BIND, NULL)) {
+	} else if (mount(source, place, NULL, MS_BIND, NULL)) {
 		fail("mounting a %s for the job alone", path);
 	}
+	close(fd);
 }
 
 static void enter_namespaces(const struct init *init)

@@ -43,6 +43,7 @@ __attribute__((format(printf, 2, 3))) void job_note(struct job *job, const char 
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	problem_clean(text);
 	log_info("%s: %s", job->id, text);
 	job_post(job, json_pack("{s:s, s:s}", "event", "note", "text", text));
 }
@@ -327,6 +328,7 @@ void job_set_paths(struct job *job)
 	job_base_directory(job->setup->work_dir, base, sizeof(base));
 	snprintf(job->directory, sizeof(job->directory), "%s/%s", base, job->id);
 	snprintf(job->images, sizeof(job->images), "%s/images", job->directory);
+	snprintf(job->private_directory, sizeof(job->private_directory), "%s/private", job->directory);
 	snprintf(job->mark, sizeof(job->mark), "%s/" INIT_MARK, job->directory);
 	snprintf(job->stdout_path, sizeof(job->stdout_path), "%s/stdout", job->directory);
 	snprintf(job->stderr_path, sizeof(job->stderr_path), "%s/%s", job->directory,
@@ -423,6 +425,7 @@ static struct job *job_new(const struct job_setup *setup, const char *id)
 	job->setup = setup;
 	snprintf(job->id, sizeof(job->id), "%s", id);
 	job->caller.stdin_fd = -1;
+	job->caller.pidfd = -1;
 	job->root_pidfd = -1;
 	job->exec_epoch_ms = INT64_MAX;
 	job->launch = (struct launch){ .init_pidfd = -1, .alive_fd = -1, .status_fd = -1 };
@@ -523,7 +526,7 @@ void job_set_output_bases(struct job *job, json_t *bases)
 {
 	pthread_mutex_lock(&job->lock);
 	json_decref(job->bases);
-	job->bases = json_deep_copy(bases);
+	job->bases = bases;
 	pthread_mutex_unlock(&job->lock);
 }
 

@@ -103,7 +103,7 @@ json_t *job_next_event(struct job *job);
 /*
  * Where in the caller's files the job's output stands: {"stdout": OFFSET, "stderr": OFFSET}, of byte 0 if what comes
  * next is to stand where it will. `run` tells it, since it also writes notes of its own there. A checkpoint holds what
- * was told last; NULL: not known, then nothing is cut off those files when it is restored.
+ * was told last; NULL: not known, then nothing is cut off those files when it is restored. Steals bases.
  */
 void job_set_output_bases(struct job *job, json_t *bases);
 /* Opens the outputs for the client: fds[0] stdout, fds[1] stderr unless merged; their number. */

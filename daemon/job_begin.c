@@ -488,6 +488,8 @@ int job_begin(struct job *job, int *status, struct problem *problem)
 	if (ret == 0)
 		ret = cgroup_of(job->caller.pid, job->parent_cgroup, sizeof(job->parent_cgroup), problem);
 	if (ret == 0)
+		ret = caller_check(&job->caller, problem);
+	if (ret == 0)
 		ret = job_open_store(job, STORE_MAKE, problem);
 	if (ret == 0)
 		ret = await_term(job, &previous, problem);

@@ -156,8 +156,9 @@ int job_make_private(const struct job *job, struct problem *problem)
 	int ret = words ? 0 : problem_set(problem, ENOMEM, "out of memory");
 
 	snprintf(path, sizeof(path), "%s/private", job->directory);
+	/* Who is not in the job does not get to them: they are like its memory. */
 	if (ret == 0)
-		ret = directory_make(path, problem);
+		ret = directory_make_empty(path, problem);
 	for (word = words ? strtok_r(words, SEPARATORS, &place) : NULL; word && ret == 0;
 	     word = strtok_r(NULL, SEPARATORS, &place), number++) {
 		snprintf(path, sizeof(path), "%s/private/%u", job->directory, number);

@@ -46,6 +46,7 @@ struct job {
 
 	char directory[PATH_MAX / 2];
 	char images[PATH_MAX / 2 + 16];
+	char private_directory[PATH_MAX / 2 + 16];
 	char stdout_path[PATH_MAX / 2 + 16];
 	char stderr_path[PATH_MAX / 2 + 16];
 	char mark[PATH_MAX / 2 + 16];   /* INIT_MARK */

@@ -773,6 +773,8 @@ void job_tidy(struct job *job, enum outcome outcome)
 	if (outcome != OUTCOME_LEFT) {
 		cgroup_remove(job->reader.cgroup);
 		directory_remove(job->images);
+		/* Not by the event loop: the job may have left much there. */
+		directory_remove(job->private_directory);
 	}
 	job_lease_end(job);
 	reader_free(&job->reader);

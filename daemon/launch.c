@@ -42,6 +42,7 @@ int caller_from_socket(struct caller *caller, int socket, struct problem *proble
 	caller->uid = cred.uid;
 	caller->gid = cred.gid;
 	caller->stdin_fd = -1;
+	caller->pidfd = -1;
 	bytes = sizeof(caller->groups);
 	if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, caller->groups, &bytes))
 		return problem_set(problem, errno,
@@ -67,6 +68,15 @@ bool caller_in_group(int socket, const char *name)
 	return caller.gid == group.gr_gid;
 }
 
+int caller_check(const struct caller *caller, struct problem *problem)
+{
+	struct pollfd gone = { .fd = caller->pidfd, .events = POLLIN };
+
+	if (gone.fd >= 0 && poll(&gone, 1, 0) == 0)
+		return 0;
+	return problem_set(problem, ESRCH, "the 'ckptctl run' that asked for the job is gone");
+}
+
 static void free_vector(char **vector)
 {
 	for (char **item = vector; item && *item; item++)
@@ -81,36 +91,44 @@ void caller_free(struct caller *caller)
 	free(caller->cwd);
 	if (caller->stdin_fd >= 0)
 		close(caller->stdin_fd);
+	if (caller->pidfd >= 0)
+		close(caller->pidfd);
 	memset(caller, 0, sizeof(*caller));
 	caller->stdin_fd = -1;
+	caller->pidfd = -1;
 }
 
-static void spec_identity(struct init_spec *spec, const struct caller *caller)
+/* Nothing is taken for granted: limits that cannot be read are not lifted. */
+static int spec_identity(struct init_spec *spec, const struct caller *caller, struct problem *problem)
 {
 	cpu_set_t cpus;
-	unsigned int mask = 022;
-	int value;
+	unsigned int mask;
+	int value, ret;
 
 	spec->uid = caller->uid;
 	spec->gid = caller->gid;
 	spec->group_count = (uint32_t)caller->group_count;
 	for (size_t i = 0; i < caller->group_count; i++)
 		spec->groups[i] = caller->groups[i];
-	proc_umask(caller->pid, &mask);
+	ret = proc_umask(caller->pid, &mask);
+	if (ret == 0)
+		ret = proc_oom_score_adj(caller->pid, &value);
+	if (ret)
+		return problem_set(problem, -ret, "cannot read what process %d has: %s", caller->pid, strerror(-ret));
 	spec->umask = mask;
-	if (proc_oom_score_adj(caller->pid, &value) == 0)
-		spec->oom_score_adj = value;
+	spec->oom_score_adj = value;
 	errno = 0;
-	value = getpriority(PRIO_PROCESS, (id_t)caller->pid);
-	if (!errno)
-		spec->nice = value;
+	spec->nice = getpriority(PRIO_PROCESS, (id_t)caller->pid);
+	for (int i = 0; i < RLIM_NLIMITS && !errno; i++)
+		prlimit(caller->pid, (__rlimit_resource_t)i, NULL, &spec->limits[i]);
+	if (errno)
+		return problem_set(problem, errno, "cannot read the limits of process %d: %s", caller->pid, strerror(errno));
+	/* More CPUs than there is room for: the job gets the cgroup's. */
 	if (sched_getaffinity(caller->pid, sizeof(cpus), &cpus) == 0)
 		for (size_t cpu = 0; cpu < sizeof(spec->affinity) * 8; cpu++)
 			if (CPU_ISSET(cpu, &cpus))
 				spec->affinity[cpu / 64] |= 1ULL << (cpu % 64);
-	for (int i = 0; i < RLIM_NLIMITS; i++)
-		if (prlimit(caller->pid, (__rlimit_resource_t)i, NULL, &spec->limits[i]))
-			spec->limits[i] = (struct rlimit){ RLIM_INFINITY, RLIM_INFINITY };
+	return caller_check(caller, problem);
 }
 
 /* The caller's standard input, to be opened again by path in the job's mount namespace. */
@@ -191,8 +209,9 @@ static int make_spec(enum init_mode mode, const struct caller *caller,
 	spec->mode = mode;
 	stdin_path[0] = '\0';
 	if (mode == INIT_START) {
-		spec_identity(spec, caller);
-		ret = spec_stdin(spec, caller, stdin_path, problem);
+		ret = spec_identity(spec, caller, problem);
+		if (ret == 0)
+			ret = spec_stdin(spec, caller, stdin_path, problem);
 		if (ret)
 			return ret;
 	}

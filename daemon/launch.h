@@ -15,6 +15,7 @@
 /* Who called `ckptctl run`, and what for: everything that the job inherits. */
 struct caller {
 	pid_t pid;
+	int pidfd;              /* of that process: its number may become another's */
 	uid_t uid;
 	gid_t gid;
 	gid_t groups[INIT_MAX_GROUPS];
@@ -25,9 +26,11 @@ struct caller {
 	int stdin_fd;           /* a regular file or a directory-free device; -1: /dev/null */
 };
 
-/* Fills what the kernel knows of the process behind a connected unix socket. */
+/* Fills what the kernel knows of the process behind a connected unix socket; not pidfd. */
 int caller_from_socket(struct caller *caller, int socket, struct problem *problem);
 void caller_free(struct caller *caller);
+/* -ESRCH: the process is gone, so what /proc said of its number may have been another's. */
+int caller_check(const struct caller *caller, struct problem *problem);
 /* Whether it was in the group when it connected. False if there is no such group. */
 bool caller_in_group(int socket, const char *group);
 

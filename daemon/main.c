@@ -112,6 +112,8 @@ static int serve(struct config *config)
 	log_info("ckptd %s on %s, CRIU %s", CKPT_VERSION, setup.node, setup.criu.text);
 	if (!setup.criu.tracks_memory)
 		log_warn("%s", CRIU_SENDS_ALL);
+	if (!setup.criu.holds)
+		log_warn("%s", CRIU_IS_STATIC);
 	ret = control_run(control);
 	control_destroy(control);
 	keys_wipe(&setup.keys);

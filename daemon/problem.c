@@ -2,7 +2,21 @@
 #include "problem.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
+
+#include <jansson.h>
+
+void problem_clean(char *text)
+{
+	json_t *string = json_string(text);
+	bool is_utf8 = string;
+
+	json_decref(string);
+	for (; *text; text++)
+		if ((unsigned char)*text < ' ' || *text == 0x7f || (!is_utf8 && (unsigned char)*text >= 0x80))
+			*text = '?';
+}
 
 int problem_set(struct problem *problem, int err, const char *format, ...)
 {
@@ -12,6 +26,7 @@ int problem_set(struct problem *problem, int err, const char *format, ...)
 		va_start(args, format);
 		vsnprintf(problem->text, sizeof(problem->text), format, args);
 		va_end(args);
+		problem_clean(problem->text);
 	}
 	return -err;
 }

@@ -11,7 +11,12 @@ struct problem {
 	char text[1024];
 };
 
-/* Writes the text and returns -err (err is a positive errno). */
+/*
+ * Names of files may hold anything, and what is said of them goes to terminals, and into JSON: what is no text becomes
+ * question marks.
+ */
+void problem_clean(char *text);
+/* Writes the text, cleaned, and returns -err (err is a positive errno). */
 int problem_set(struct problem *problem, int err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 

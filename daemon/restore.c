@@ -223,10 +223,12 @@ int restore_run(const struct criu_job *criu, const struct restore_facts *facts, 
 		struct problem *problem)
 {
 	struct criu_run run;
-	int stopped, ret = files_put_back(&facts->files, criu->init_pid, criu->uid, criu->gid, problem);
+	int stopped, ret = files_put_back(&facts->files, criu->init_pid, criu->uid, criu->gid, criu->groups, criu->group_count,
+					  problem);
 
 	if (ret == 0)
-		ret = programs_check(json_object_get(facts->meta, "programs"), criu->init_pid, criu->uid, criu->gid, problem);
+		ret = programs_check(json_object_get(facts->meta, "programs"), criu->init_pid, criu->uid, criu->gid, criu->groups,
+				     criu->group_count, problem);
 	if (ret == 0)
 		ret = fault("restore.files");
 	if (ret == 0)

@@ -3,6 +3,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -11,8 +12,10 @@
 
 #include "cleanup.h"
 
-/* Room for requests, to begin with. */
-#define SPACE 131072
+/* Room for a message, to begin with. */
+#define SPACE 4096
+/* Memory that a value of a message takes besides its text. */
+#define VALUE_BYTES 128
 
 static int send_all(int socket, const uint8_t *bytes, size_t length, int flags)
 {
@@ -84,6 +87,35 @@ static void keep_fds(struct wire_input *input, struct msghdr *frame)
 	}
 }
 
+/* Of the message that comes in, as far as is known. */
+static size_t frame_bytes(const struct wire_input *input)
+{
+	uint32_t length = 0;
+
+	if (input->used >= sizeof(length))
+		memcpy(&length, input->bytes, sizeof(length));
+	return sizeof(length) + le32toh(length);
+}
+
+static int make_room(struct wire_input *input, size_t frame)
+{
+	size_t space = input->space ? input->space * 2 : SPACE;
+	uint8_t *grown;
+
+	if (frame > WIRE_MAX_BYTES + sizeof(uint32_t))
+		return -EMSGSIZE;
+	if (input->used < input->space)
+		return 0;
+	if (space > frame)
+		space = frame > SPACE ? frame : SPACE;
+	grown = realloc(input->bytes, space);
+	if (!grown)
+		return -ENOMEM;
+	input->bytes = grown;
+	input->space = space;
+	return 0;
+}
+
 int wire_receive(int socket, struct wire_input *input, int flags)
 {
 	union {
@@ -93,21 +125,14 @@ int wire_receive(int socket, struct wire_input *input, int flags)
 	struct iovec part;
 	struct msghdr frame = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes,
 				.msg_controllen = sizeof(control) };
-	uint8_t *grown;
+	size_t end = frame_bytes(input);
+	int ret = make_room(input, end);
 	ssize_t n;
 
-	if (input->space - input->used < 65536) {
-		size_t space = input->space ? input->space * 2 : SPACE;
-
-		if (space > 2 * (size_t)WIRE_MAX_BYTES)
-			return -EMSGSIZE;
-		grown = realloc(input->bytes, space);
-		if (!grown)
-			return -ENOMEM;
-		input->bytes = grown;
-		input->space = space;
-	}
-	part = (struct iovec){ input->bytes + input->used, input->space - input->used };
+	if (ret)
+		return ret;
+	end = end < input->space ? end : input->space;
+	part = (struct iovec){ input->bytes + input->used, end - input->used };
 	do
 		n = recvmsg(socket, &frame, flags | MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
@@ -120,28 +145,47 @@ int wire_receive(int socket, struct wire_input *input, int flags)
 	return 0;
 }
 
+/* At least as many as it has. */
+static size_t count_values(const char *text, size_t length)
+{
+	bool quoted = false;
+	size_t values = 1;
+
+	for (size_t i = 0; i < length; i++) {
+		if (quoted && text[i] == '\\')
+			i++;
+		else if (text[i] == '"')
+			quoted = !quoted;
+		else if (!quoted && (text[i] == ',' || text[i] == '[' || text[i] == '{'))
+			values++;
+	}
+	return values;
+}
+
 json_t *wire_next(struct wire_input *input, int *err)
 {
+	const char *text = (char *)input->bytes + sizeof(uint32_t);
+	size_t frame = frame_bytes(input), length = frame - sizeof(uint32_t), values;
 	json_error_t error;
-	uint32_t length;
 	json_t *message;
 
 	*err = 0;
-	if (input->used < sizeof(length))
-		return NULL;
-	memcpy(&length, input->bytes, sizeof(length));
-	length = le32toh(length);
-	if (length > WIRE_MAX_BYTES) {
+	if (frame > WIRE_MAX_BYTES + sizeof(uint32_t)) {
 		*err = -EMSGSIZE;
 		return NULL;
 	}
-	if (input->used - sizeof(length) < length)
+	if (input->used < frame)
 		return NULL;
-	message = json_loadb((char *)input->bytes + sizeof(length), length, 0, &error);
-	input->used -= sizeof(length) + length;
-	memmove(input->bytes, input->bytes + sizeof(length) + length, input->used);
+	values = count_values(text, length);
+	if (values > WIRE_MAX_VALUES) {
+		*err = -EMSGSIZE;
+		return NULL;
+	}
+	input->cost = length + values * VALUE_BYTES;
+	message = json_loadb(text, length, 0, &error);
+	input->used = 0;
 	/* What comes after a `run`, for days, is small. */
-	if (!input->used && input->space > SPACE) {
+	if (input->space > SPACE) {
 		free(input->bytes);
 		input->bytes = NULL;
 		input->space = 0;

@@ -31,6 +31,8 @@
 
 #define WIRE_SOCKET "/run/ckpt/control"
 #define WIRE_MAX_BYTES (8u << 20)
+/* Of a message: more arguments and variables than the kernel takes. Each needs memory, however short it is. */
+#define WIRE_MAX_VALUES (1u << 18)
 #define WIRE_MAX_FDS 4
 
 /* Frames as they come in; zero it to start. */
@@ -40,11 +42,12 @@ struct wire_input {
 	size_t space;
 	int fds[WIRE_MAX_FDS];
 	size_t fd_count;
+	size_t cost;            /* about the memory that the last message takes, in bytes */
 };
 
 /* Sends a whole frame. -EAGAIN: the peer does not read and flags had MSG_DONTWAIT. */
 int wire_send(int socket, const json_t *message, const int *fds, size_t fd_count, int flags);
-/* Receives what is there. 0; -EPIPE: the peer has closed; -EAGAIN: nothing there. */
+/* Receives what is there of one message; what follows it stays where it is. 0; -EPIPE: the peer has closed; -EAGAIN: nothing there. */
 int wire_receive(int socket, struct wire_input *input, int flags);
 /* Takes the next whole message; NULL: not there yet; *err: it is none. */
 json_t *wire_next(struct wire_input *input, int *err);

@@ -78,6 +78,8 @@ static void check_criu(struct doctor *doctor, const char *program)
 	find(doctor, FINDING_OK, "CRIU", version.text);
 	if (!version.tracks_memory)
 		find(doctor, FINDING_NOTE, "CRIU", CRIU_SENDS_ALL);
+	if (!version.holds)
+		find(doctor, FINDING_NOTE, "CRIU", CRIU_IS_STATIC);
 }
 
 /* What the store's user may do there: 0 or -errno. Each job makes a directory of its own in it. */

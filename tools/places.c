@@ -11,15 +11,17 @@
 #include <sys/stat.h>
 
 #include "identity.h"
+#include "job.h"
 
 #define BUFFER_BYTES (64u << 20)
 
-/* "UID-NAME", as ckptd calls the directories that it makes. */
+/* "UID-NAME", as ckptd calls the directories that it makes; who writes the store may make others. */
 static bool is_job(const char *name)
 {
 	size_t digits = strspn(name, "0123456789");
+	struct problem unheard;
 
-	return digits && name[digits] == '-' && name[digits + 1];
+	return digits && name[digits] == '-' && job_check_name(name + digits + 1, &unheard) == 0;
 }
 
 static bool wanted(const char *name, const char *job)

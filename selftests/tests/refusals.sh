@@ -123,6 +123,10 @@ case_run() {
 	fails_with 125 'there is no such job of yours.*ckptctl status' ckptctl checkpoint nosuch
 	fails_with 125 'there is no such job of yours' setpriv --reuid other --clear-groups ckptctl checkpoint 1000-j
 	setpriv --reuid other --clear-groups ckptctl status --json | grep '"jobs": \[\]'
+	# What it has for itself, as root sees it, is no place for others, nor for its user outside.
+	test -d /var/lib/ckpt/jobs/1000-j/private/0
+	fails setpriv --reuid other --clear-groups ls /var/lib/ckpt/jobs/1000-j/private/0
+	fails as_scientist ls /var/lib/ckpt/jobs/1000-j/private/0
 	# No group, or only another, is no help; a member may.
 	groupadd --system --gid 777 ckpt
 	setpriv --reuid other --groups 778 ckptctl status --json | grep '"jobs": \[\]'
@@ -151,6 +155,7 @@ case_store() {
 		class theirs 'store = /tmp/theirs'
 		class fixed 'store = /tmp/fixed'
 		class user 'store = /tmp/theirs' 'store_user = other'
+		class linked 'store = /tmp/store' 'private = /home/scientist/linked'
 	} >>$config
 	ckptd_start
 	run_fails 125 'store /tmp/none .*No such file.*mount it' --class none -- true
@@ -158,6 +163,9 @@ case_store() {
 	run_fails 125 '/tmp/theirs/.*Permission denied; user 1000, .*chown' --class theirs -- true
 	run_fails 125 '/tmp/fixed/.*mounted read-only: mount it read-write' --class fixed -- true
 	run_fails 125 '/tmp/theirs/.*Permission denied; user 1001, .*(store_user' --class user -- true
+	as_scientist ln -s /etc /home/scientist/linked
+	run_fails 125 'opening /home/scientist/linked.*behind a link: Too many' --class linked -- true
+	rm /home/scientist/linked
 	doctor_fails '^FAIL  store of class none .*No such file.*mount'
 	grep '^FAIL  store of class file .*ot a directory' /tmp/said
 	grep '^FAIL  store of class fixed .*read-only' /tmp/said
@@ -446,6 +454,90 @@ PYTHON
 	end
 }
 
+# --- a user who puts something else in the place of what a job had open ---
+
+holder_is_refused() { # PATTERN
+	: >err
+	run_start --job h -- python3 -u /tmp/holder
+	run_ends 125
+	cat err
+	grep -q "$1" err
+}
+
+# DIRECTORY: in its place is a link to one of root's.
+swapped_is_refused() {
+	mv "$1" own
+	ln -s /opt/root "$1"
+	holder_is_refused "cannot restore the job: .*$1"
+	test "$(ls -l /opt/root)" = "$(cat /tmp/before)"
+	rm "$1"
+	mv own "$1"
+}
+
+# What root may do and the job's user may not, a restore does not do for that user.
+case_swapped() {
+	configure
+	ckptd_start
+	cat >/tmp/holder <<'PYTHON'
+import os, socket, struct, time
+def peer(connection):
+	return struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+kept = open("kept/file"), open("/opt/tree/old"), open("kept/mine"), open("kept/ours", "r+")
+os.chmod("kept/mine", 0)
+service = socket.socket(socket.AF_UNIX)
+service.bind(os.getcwd() + "/served/socket")
+service.listen()
+client = socket.socket(socket.AF_UNIX)
+client.connect("served/socket")
+lost = open("gone/lost", "w+")
+lost.write("lost\n")
+lost.flush()
+os.unlink("gone/lost")
+print("held", flush=True)
+while not os.path.exists("go"):
+	time.sleep(0.2)
+lost.seek(0)
+print(*(file.read().strip() for file in (*kept, lost)))
+print(peer(client), peer(service.accept()[0]))
+PYTHON
+	mkdir -p "$job_dir" /opt/tree /opt/root
+	(umask 077 && echo "for root" >/opt/root/file && : >/opt/root/socket)
+	ls -l /opt/root >/tmp/before
+	echo old >/opt/tree/old
+	chown scientist: "$job_dir"
+	as_scientist sh -c "cd $job_dir; mkdir kept served gone; umask 077; echo for user >kept/file; echo mine >kept/mine"
+	# Its user's by a group that is not the first.
+	groupadd --gid 779 project
+	usermod --append --groups project scientist
+	echo ours >"$job_dir/kept/ours"
+	chown root:project "$job_dir/kept/ours"
+	chmod 660 "$job_dir/kept/ours"
+	run_start --job h -- python3 -u /tmp/holder
+	await "the job" 90 grep -q held out
+	# As when a library is replaced that jobs use.
+	rm /opt/tree/old
+	ckptctl checkpoint --end 1000-h
+	run_ends 75
+
+	mv kept/file file
+	ln -s /opt/root/file kept/file
+	holder_is_refused 'kept/file.*Permission denied'
+	rm kept/file
+	mv file kept/file
+	swapped_is_refused served
+	swapped_is_refused gone
+
+	run_start --job h -- python3 -u /tmp/holder
+	await "the restore" 90 grep -q 'goes on from checkpoint' err
+	touch go
+	run_ends 0
+	grep -x 'for user old mine ours lost' out
+	grep -x '1000 1000' out
+	test -z "$(find gone /opt/tree -type f)"
+	test -S served/socket
+	groupdel project
+}
+
 # --- notices ---
 
 case_imds() {
@@ -468,7 +560,7 @@ case_imds() {
 	kill "$imds"
 }
 
-for name in ${*:-config criu run store store_fails damage class_gone run_killed two_nodes hog imds}; do
+for name in ${*:-config criu run store store_fails damage class_gone run_killed two_nodes hog swapped imds}; do
 	try "$name" "case_$name"
 done
 finish

@@ -182,6 +182,11 @@ assert eval("(" + sys.argv[1] + ")"), found' "$expression"
 
 wrong_input() {
 	says 0 "there are no jobs in the stores" ckptctl list
+	# Who may write the store calls a directory what he likes: it would be a line of its own, of another's job.
+	mkdir "$store/1000-x
+1001-y"
+	says 0 "there are no jobs in the stores" ckptctl list
+	rmdir "$store/1000-x"*
 	check_json 'found == []' ckptctl list
 	says 0 "^0 removed, 0 left" ckptctl prune
 	check_json 'found == []' ckptctl prune
