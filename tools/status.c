@@ -145,8 +145,8 @@ int command_status(int argc, char **argv)
 		{ 0 },
 	};
 	static const char usage[] = "Usage: ckptctl status [--watch[=SECONDS]] [--json]\n"
-				    "Shows the jobs on this node: all for root, else one's own. With --watch again every "
-				    "2 seconds,\nor as said, until it is interrupted.\n";
+				    "Shows the jobs on this node: all for root and the group ckpt, else one's own. With "
+				    "--watch again\nevery 2 seconds, or as said, until it is interrupted.\n";
 	unsigned int seconds = 0;
 	bool json = false, good = true;
 	int option;

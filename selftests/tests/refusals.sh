@@ -121,20 +121,79 @@ case_run() {
 	epoch
 	run_fails 125 'the job 1000-j runs on this node already.*--job NAME' --class test --job j -- true
 	fails_with 125 'there is no such job of yours.*ckptctl status' ckptctl checkpoint nosuch
-	fails_with 125 'there is no such job of yours' setpriv --reuid other --clear-groups ckptctl checkpoint 1000-j
-	setpriv --reuid other --clear-groups ckptctl status --json | grep '"jobs": \[\]'
 	# What it has for itself, as root sees it, is no place for others, nor for its user outside.
 	test -d /var/lib/ckpt/jobs/1000-j/private/0
 	fails setpriv --reuid other --clear-groups ls /var/lib/ckpt/jobs/1000-j/private/0
 	fails as_scientist ls /var/lib/ckpt/jobs/1000-j/private/0
-	# No group, or only another, is no help; a member may.
+	end
+}
+
+as_other() { setpriv --reuid other --regid other --init-groups "$@"; }
+
+# Of the group ckpt, and of another one.
+as_member() { setpriv --reuid 1002 --regid 1002 --groups 778,777 "$@"; }
+
+as_stranger() { setpriv --reuid 1003 --regid 1003 --groups 778 "$@"; }
+
+sees() { # JOBS COMMAND…: that runs what follows it
+	jobs=$1
+	shift
+	seen=$("$@" ckptctl status --json | sed -n 's/^ *"job": "\(.*\)",*$/\1/p' | sort | tr '\n' ' ')
+	if [ "$seen" != "$jobs" ]; then
+		echo "$*: sees ${seen:-no jobs}, expected ${jobs:-none}"
+		return 1
+	fi
+}
+
+both_run() { [ "$(ckptctl status --json | grep -c '"state": "running"')" = 2 ]; }
+
+# Two users have a job of the same name each, in the same store, and touch only their own; a member of the group sees both.
+case_users() {
 	groupadd --system --gid 777 ckpt
-	setpriv --reuid other --groups 778 ckptctl status --json | grep '"jobs": \[\]'
-	setpriv --reuid other --groups 778,777 ckptctl status --json | grep '"job": "1000-j"'
-	setpriv --reuid other --regid 777 --clear-groups ckptctl checkpoint 1000-j | grep committed
-	fails_with 125 'only root may drain' setpriv --reuid other --regid 777 --clear-groups ckptctl drain
+	configure "epoch_interval = 10s"
+	ckptd_start
+	start
+	install -d -o other /home/other/job
+	(cd /home/other/job && exec setpriv --reuid other --regid other --init-groups ckptctl run --class test --job j -- \
+		sh -c 'until [ -e stop ]; do sleep 0.2; done' >out 2>err </dev/null) &
+	other_run=$!
+	await "both to run" 60 both_run
+
+	sees "1000-j " as_scientist
+	sees "1001-j " as_other
+	sees "1000-j 1001-j " as_member
+	sees "1000-j 1001-j " setpriv --reuid 1002 --regid 777 --clear-groups
+	sees "1000-j 1001-j " env
+	sees "" as_stranger
+
+	fails_with 125 'there is no such job of yours' as_other ckptctl checkpoint 1000-j
+	fails_with 125 'there is no such job of yours' as_other ckptctl checkpoint --end 1000-j
+	as_other ckptctl checkpoint j | grep committed
+	fails_with 0 '^1000-j .* 0 ' ckptctl list
+	grep '^1001-j .* 1 ' /tmp/said
+	as_member ckptctl checkpoint 1000-j | grep committed
+	for who in as_scientist as_member; do
+		fails_with 125 'only root may drain' $who ckptctl drain
+		fails_with 125 'only root may reload' $who ckptctl reload
+		for command in list "show 1000-j" verify "export 1000-j /tmp/exported" "prune 1000-j" doctor; do
+			# shellcheck disable=SC2086 # several words
+			fails_with 2 'must be run as root' $who ckptctl $command
+		done
+	done
+
+	# Nor past ckptctl: what the store has, output, memory, cgroup, key.
+	# shellcheck disable=SC2016 # for the shell of the user's
+	as_member sh -c 'for place; do ls "$place"; done; echo 1 >/sys/fs/cgroup/ckpt-1000-j/cgroup.freeze; cat /etc/ckpt/key' \
+		sh "$store/1000-j" /var/lib/ckpt/jobs/1000-j "/proc/$(pgrep -u scientist -x workload)/fd" >/tmp/said 2>&1 || :
+	cat /tmp/said
+	test "$(grep -c 'Permission denied' /tmp/said)" = 5
+	test "$(wc -l </tmp/said)" = 5
+
+	as_member ckptctl checkpoint --end --json 1001-j | grep '"final": true'
+	await_status 60 $other_run || test $? = 75
+	sees "1000-j " as_member
+	ckptctl prune 1001-j
 	groupdel ckpt
-	fails_with 125 'only root may drain' as_scientist ckptctl drain
 	end
 }
 
@@ -560,7 +619,7 @@ case_imds() {
 	kill "$imds"
 }
 
-for name in ${*:-config criu run store store_fails damage class_gone run_killed two_nodes hog swapped imds}; do
+for name in ${*:-config criu run users store store_fails damage class_gone run_killed two_nodes hog swapped imds}; do
 	try "$name" "case_$name"
 done
 finish
