@@ -23,7 +23,7 @@ slow_disk() {
 }
 
 reads_under_way() {
-	configure
+	configure "mechanism = $mechanism"
 	ckptd_start
 	set -- --job reader -- python3 -uc '
 import ctypes, mmap, os, struct
@@ -67,6 +67,9 @@ print("ok aio")'
 	check_no_trace
 }
 
+configure
 slow_disk
-try reads_under_way reads_under_way
+for mechanism in soft-dirty uffd-wp procfs hash; do
+	! mechanism_works "$mechanism" || try "reads under way, $mechanism" reads_under_way
+done
 finish
