@@ -77,7 +77,10 @@ struct capture_stats {
 int capture_create(struct capture **capture, const struct capture_options *options,
 		   struct problem *problem);
 void capture_destroy(struct capture *capture);
-/* What a restore has put back is known, but for what it has just written.  Takes the catalog's content over; map holds its spaces. */
+/*
+ * What a restore has put back is known, but for what it has just written.  Takes the catalog's content over; map holds its
+ * spaces.
+ */
 void capture_adopt(struct capture *capture, struct catalog *catalog, struct pagemap *map);
 /* What was read is not durable: everything is read again. */
 void capture_restart(struct capture *capture);
