@@ -55,12 +55,16 @@ int capture_pass(struct capture *capture, const struct numbers *mapped, struct p
 
 static void memory_adopt(struct listing *listing, struct pagemap *map)
 {
+	int64_t latest_ms[CATALOG_ROOTS_MAX];
+
+	catalog_latest_changes(&listing->catalog, latest_ms);
 	for (size_t i = 0; i < listing->catalog.entry_count; i++) {
 		uint64_t id = listing->catalog.entries[i].space;
 		struct space *space = id ? pagemap_find(map, SPACE_FILE, id) : NULL;
 
-		listing->memory[i] = (struct listing_memory){ .known = true,
-							      .pages = space ? space_pages(space) : 0 };
+		listing->memory[i] = (struct listing_memory){ .known = catalog_entry_settled(&listing->catalog.entries[i],
+											     latest_ms),
+							      .since_ms = clock_ms(), .pages = space ? space_pages(space) : 0 };
 	}
 }
 

@@ -33,7 +33,7 @@
 #include "pagemap.h"
 #include "problem.h"
 
-#define CAPTURE_SETTLE_MS 2000
+#define CAPTURE_SETTLE_MS CATALOG_TICK_MS
 /* Where a restore moves what it finds and the checkpoint does not have; below each root. */
 #define CAPTURE_ASIDE ".ckpt-aside"
 
@@ -64,6 +64,9 @@ struct capture_options {
 /* Whether the options name it. */
 bool capture_skips(const struct capture_options *options, const struct stat *st);
 
+/* A write to a file there need not change its times: tmpfs, of mapped files. */
+bool capture_is_timeless(int directory);
+
 struct capture_stats {
 	uint64_t entries;
 	uint64_t files_read;
@@ -74,7 +77,7 @@ struct capture_stats {
 int capture_create(struct capture **capture, const struct capture_options *options,
 		   struct problem *problem);
 void capture_destroy(struct capture *capture);
-/* What a restore has put back is known.  Takes the catalog's content over; map holds its spaces. */
+/* What a restore has put back is known, but for what it has just written.  Takes the catalog's content over; map holds its spaces. */
 void capture_adopt(struct capture *capture, struct catalog *catalog, struct pagemap *map);
 /* What was read is not durable: everything is read again. */
 void capture_restart(struct capture *capture);

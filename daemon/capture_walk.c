@@ -191,6 +191,18 @@ static int walk(struct pass *pass, int directory, unsigned int depth)
 	return err;
 }
 
+static bool is_timeless(const struct statfs *system)
+{
+	return system->f_type == TMPFS_MAGIC || system->f_type == RAMFS_MAGIC || system->f_type == HUGETLBFS_MAGIC;
+}
+
+bool capture_is_timeless(int directory)
+{
+	struct statfs system;
+
+	return fstatfs(directory, &system) || is_timeless(&system);
+}
+
 static int walk_root(struct pass *pass, int job_root)
 {
 	const char *path = pass->capture->roots[pass->root];
@@ -208,8 +220,7 @@ static int walk_root(struct pass *pass, int job_root)
 		return err;
 	}
 	pass->device = st.st_dev;
-	pass->timeless = system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC ||
-			 system.f_type == HUGETLBFS_MAGIC;
+	pass->timeless = is_timeless(&system);
 	pass->path[0] = '\0';
 	err = catalog_add_root(&pass->found.catalog, path) ? pass_no_memory(pass)
 							    : take_entry(pass, directory, ".", &st);

@@ -96,6 +96,28 @@ bool catalog_entry_same(const struct catalog_entry *one, const struct catalog_en
 	       times_equal(&one->changed, &other->changed);
 }
 
+static int64_t changed_ms(const struct catalog_entry *entry)
+{
+	return entry->changed.tv_sec * 1000ll + entry->changed.tv_nsec / 1000000;
+}
+
+void catalog_latest_changes(const struct catalog *catalog, int64_t latest_ms[CATALOG_ROOTS_MAX])
+{
+	for (size_t i = 0; i < CATALOG_ROOTS_MAX; i++)
+		latest_ms[i] = INT64_MIN;
+	for (size_t i = 0; i < catalog->entry_count; i++) {
+		const struct catalog_entry *entry = &catalog->entries[i];
+
+		if (changed_ms(entry) > latest_ms[entry->root])
+			latest_ms[entry->root] = changed_ms(entry);
+	}
+}
+
+bool catalog_entry_settled(const struct catalog_entry *entry, const int64_t latest_ms[CATALOG_ROOTS_MAX])
+{
+	return changed_ms(entry) + CATALOG_TICK_MS <= latest_ms[entry->root];
+}
+
 static void entry_clear(struct catalog_entry *entry)
 {
 	for (uint32_t i = 0; i < entry->xattr_count; i++) {

@@ -36,6 +36,7 @@
 #include "problem.h"
 
 #define CATALOG_NAME "catalog"
+#define CATALOG_TICK_MS 2000
 #define CATALOG_ROOTS_MAX 64
 #define CATALOG_ENTRIES_MAX (1u << 22)
 #define CATALOG_PATH_MAX 4095
@@ -84,6 +85,13 @@ struct catalog_entry *catalog_add(struct catalog *catalog);
 struct catalog_entry *catalog_find(const struct catalog *catalog, uint32_t root, const char *path);
 /* Of two looks at one name: whether all that they saw is the same, the times of the last change among it. */
 bool catalog_entry_same(const struct catalog_entry *one, const struct catalog_entry *other);
+/*
+ * In each root, the latest time of a change: its server's clock showed at least that when the catalog was made.  What was
+ * changed a tick before (whole seconds on some servers) may have been written again since, within the same tick and to
+ * the same size, and look the same: that an entry is the same then says nothing of its content.
+ */
+void catalog_latest_changes(const struct catalog *catalog, int64_t latest_ms[CATALOG_ROOTS_MAX]);
+bool catalog_entry_settled(const struct catalog_entry *entry, const int64_t latest_ms[CATALOG_ROOTS_MAX]);
 void catalog_clear(struct catalog *catalog);
 
 /* *bytes is freed with free(). -ENOMEM. */

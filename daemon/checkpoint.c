@@ -11,18 +11,22 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "aio.h"
 #include "cgroup.h"
 #include "cleanup.h"
+#include "core_image.h"
 #include "directory.h"
 #include "faults.h"
 #include "files.h"
 #include "host.h"
 #include "image_timers.h"
+#include "init_spec.h"
 #include "log.h"
 #include "manifest.h"
 #include "proc.h"
 #include "thin.h"
 #include "vma_image.h"
+#include "wipes.h"
 
 /* How often a job is thawed again for a moment in which it is to do what it was about to. */
 #define MOST_FREEZES 20
@@ -38,6 +42,7 @@ struct checkpoint {
 	struct problem *problem;
 	struct packer *packer;
 	struct job_files files;
+	struct aio_rings rings;
 	struct packed_file **packed;
 	size_t packed_count;
 	uint64_t stdout_bytes;
@@ -55,7 +60,20 @@ static int check_tasks(struct checkpoint *checkpoint)
 
 	for (size_t i = 0; i < tasks->count && ret == 0; i++)
 		ret = criu_check_task(tasks->list[i].pid, checkpoint->problem);
+	if (ret == 0)
+		ret = reader_look_at_programs(checkpoint->reader, checkpoint->problem);
 	return ret ? ret : criu_check_tcp(checkpoint->criu, checkpoint->problem);
+}
+
+static int check_stopped(struct checkpoint *checkpoint)
+{
+	struct tasks *tasks = &checkpoint->reader->tasks;
+	int ret = 0;
+
+	for (size_t i = 0; i < tasks->count && ret == 0; i++)
+		ret = criu_check_parent(checkpoint->criu, tasks->list[i].pid, checkpoint->problem) ?:
+		      criu_check_stopped(tasks->list[i].pid, tasks->list[i].pidfd, checkpoint->problem);
+	return ret;
 }
 
 static int sync_files(struct checkpoint *checkpoint)
@@ -121,6 +139,11 @@ static int dump(struct checkpoint *checkpoint)
 	if (served || ret)
 		return served ? served : ret;
 	ret = vma_images_check(checkpoint->criu->images, checkpoint->problem);
+	if (ret == 0)
+		ret = core_image_outlives_parent(checkpoint->criu->images, INIT_ROOT_PID, checkpoint->problem);
+	if (ret == 0)
+		ret = wipes_mend(checkpoint->criu->images, &checkpoint->criu->version, &checkpoint->reader->tasks,
+				 checkpoint->reader->map, checkpoint->problem);
 	return ret ? ret : image_timers_mend(checkpoint->criu->images, &checkpoint->criu->version, checkpoint->problem);
 }
 
@@ -133,17 +156,21 @@ static int check_frozen(struct checkpoint *checkpoint)
 			   "was saved, so nothing was committed", checkpoint->reader->cgroup);
 }
 
-/* A task that waits for its vfork()ed child to execute a program: criu cannot take hold of it. */
-static bool some_wait_for_exec(const char *cgroup)
+/*
+ * A task that waits for its vfork()ed child to execute a program: criu cannot take hold of it.  Or one whose parent has just
+ * ended: it may be about to end, too.
+ */
+static bool some_is_in_between(struct checkpoint *checkpoint)
 {
 	cleanup_free pid_t *pids = NULL;
+	struct problem problem;
 	size_t count;
 	bool some = false;
 
-	if (cgroup_pids(cgroup, &pids, &count, NULL))
+	if (cgroup_pids(checkpoint->reader->cgroup, &pids, &count, NULL))
 		return false;
 	for (size_t i = 0; i < count && !some; i++)
-		some = proc_state(pids[i]) == 'D';
+		some = proc_state(pids[i]) == 'D' || criu_check_parent(checkpoint->criu, pids[i], &problem);
 	return some;
 }
 
@@ -163,7 +190,7 @@ static int freeze(struct checkpoint *checkpoint)
 	int ret = cgroup_freeze(cgroup, FREEZE_TIMEOUT_MS, checkpoint->problem);
 
 	for (int i = 0; ret == 0 && i < MOST_FREEZES &&
-	     (some_wait_for_exec(cgroup) || some_is_on_its_way(checkpoint)); i++) {
+	     (some_is_in_between(checkpoint) || some_is_on_its_way(checkpoint)); i++) {
 		ret = cgroup_thaw(cgroup, checkpoint->problem);
 		usleep(MOMENT_US);
 		if (ret == 0)
@@ -186,9 +213,13 @@ static int take_frozen(struct checkpoint *checkpoint)
 	if (ret == 0)
 		ret = criu_check_tcp(checkpoint->criu, checkpoint->problem);
 	if (ret == 0)
+		ret = aio_settle(&checkpoint->rings, checkpoint->reader->cgroup, checkpoint->problem);
+	if (ret == 0)
 		ret = reader_pass(checkpoint->reader, checkpoint->packer, PASS_FROZEN, &pass,
 				  checkpoint->problem);
 	checkpoint->stats->pass_ms = pass.ms;
+	if (ret == 0)
+		ret = check_stopped(checkpoint);
 	if (ret == 0 && checkpoint->criu->version.tracks_memory)
 		tasks_clear_soft_dirty(&checkpoint->reader->tasks);
 	if (ret == 0)
@@ -197,6 +228,8 @@ static int take_frozen(struct checkpoint *checkpoint)
 		ret = measure_outputs(checkpoint);
 	if (ret == 0)
 		ret = dump(checkpoint);
+	if (ret == 0)
+		ret = aio_check(&checkpoint->rings, checkpoint->problem);
 	if (ret == 0)
 		ret = check_frozen(checkpoint);
 	if (ret == 0)
@@ -290,8 +323,9 @@ static json_t *meta_files(const struct job_files *files)
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < files->count; i++)
-		json_array_append_new(list, json_pack("{s:s, s:I}", "path", files->list[i].path, "size",
-						      (json_int_t)files->list[i].size));
+		json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "path", files->list[i].path, "size",
+						      (json_int_t)files->list[i].size, "inode",
+						      (json_int_t)files->list[i].inode));
 	return list;
 }
 
@@ -310,6 +344,7 @@ static char *make_meta(const struct checkpoint *checkpoint)
 	json_object_set_new(meta, "mechanism_reason", json_string(checkpoint->options->mechanism_reason));
 	json_object_set_new(meta, "pace", pace_to_json(checkpoint->options->pace));
 	json_object_set_new(meta, "files", meta_files(&checkpoint->files));
+	json_object_set_new(meta, "programs", programs_to_json(&checkpoint->reader->programs));
 	json_object_set_new(meta, "stdout", json_integer((json_int_t)checkpoint->stdout_bytes));
 	if (checkpoint->bases)
 		json_object_set(meta, "bases", checkpoint->bases);
@@ -384,6 +419,7 @@ static void release(struct checkpoint *checkpoint)
 	free(checkpoint->packed);
 	json_decref(checkpoint->bases);
 	files_free(&checkpoint->files);
+	aio_free(&checkpoint->rings);
 }
 
 static void thaw(struct checkpoint *checkpoint)

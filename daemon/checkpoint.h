@@ -13,7 +13,8 @@
  *   "criu", "mechanism"   what was used
  *   "tcp"                 "close" or "established": what the job's connections were saved as; else none
  *   "mechanism_reason"    why none before it in the order; "" when it is the first
- *   "files"               [{"path", "size"}]: see files.h
+ *   "files"               [{"path", "size", "inode"}]: see files.h; "inode" 0: not known
+ *   "programs"            [{"path", "size", "modified", "low", "high"}]: see programs.h
  *   "stdout", "stderr"    bytes of output at the checkpoint; no "stderr" when both go to one file
  *   "outputs"             {"stdout", "stderr"}: {"path", "inode"} of the caller's own; null: no regular file
  *   "bases"               {"stdout", "stderr"}: where in those files byte 0 of the job's output would be, if

@@ -3,9 +3,11 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cleanup.h"
 #include "image_reader.h"
@@ -18,10 +20,11 @@
 
 enum {
 	CORE_THREAD_INFO = 2,
-	CORE_THREAD = 4,
+	CORE_THREAD = 5,
 	THREAD_INFO_CLEAR_TID = 1,
 	THREAD_INFO_REGISTERS = 2,
 	THREAD_ROBUST_LIST = 1,
+	THREAD_DEATH_SIGNAL = 8,
 };
 
 static int add_page(struct regions *regions, uint64_t address)
@@ -86,4 +89,33 @@ int core_images_pointed(const char *directory, struct regions *regions, struct p
 	if (ret == 0 && regions_normalise(regions))
 		ret = problem_set(problem, ENOMEM, "no memory to read %s", directory);
 	return ret;
+}
+
+static int clear_byte(const char *path, off_t offset, struct problem *problem)
+{
+	cleanup_close int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd >= 0 && pwrite(fd, "", 1, offset) == 1)
+		return 0;
+	return problem_set(problem, errno, "cannot write %s: %s", path, strerror(errno));
+}
+
+/* A signal's number is one byte, and so is zero. */
+int core_image_outlives_parent(const char *directory, pid_t thread, struct problem *problem)
+{
+	char path[PATH_MAX];
+	cleanup_free uint8_t *bytes = NULL;
+	struct image_reader core, entry;
+	struct image_field field;
+	int ret;
+
+	snprintf(path, sizeof(path), "%s/core-%d.img", directory, thread);
+	ret = image_read(path, MAGIC_CORE, &bytes, &core, problem);
+	if (ret)
+		return ret;
+	entry = image_inner(&core, CORE_THREAD);
+	while (ret == 0 && image_next(&entry, &field))
+		if (field.number == THREAD_DEATH_SIGNAL && field.value)
+			ret = clear_byte(path, field.place - bytes, problem);
+	return entry.bad ? image_unknown(path, problem) : ret;
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * CRIU's images of threads, core-TID.img: one record of which only addresses are read:
+ * CRIU's images of threads, core-TID.img: one record of which only this is read:
  *
- *   core_entry          2 thread_info_x86, 4 thread_core_entry
+ *   core_entry          2 thread_info_x86, 5 thread_core_entry
  *   thread_info_x86     1 clear_tid_addr, 2 user_x86_regs_entry (all of them numbers)
- *   thread_core_entry   1 futex_rla
+ *   thread_core_entry   1 futex_rla, 8 pdeath_sig
  *
  * Not every way in which the kernel touches a program's memory can wait for a page that comes later: a thread's
  * end clears a word and walks the list of robust futexes, and some futex calls, begun again after a restore,
@@ -13,10 +13,18 @@
 #ifndef CKPT_CORE_IMAGE_H
 #define CKPT_CORE_IMAGE_H
 
+#include <sys/types.h>
+
 #include "problem.h"
 #include "region.h"
 
 /* Adds the pages that threads of any process point to, sorted. */
 int core_images_pointed(const char *directory, struct regions *regions, struct problem *problem);
+
+/*
+ * Of the thread of that number: it gets no signal when its parent ends.  At a restore the first process's parent is criu,
+ * which then ends.
+ */
+int core_image_outlives_parent(const char *directory, pid_t thread, struct problem *problem);
 
 #endif

@@ -612,6 +612,8 @@ static const char *remedy_of(const char *errors)
 		{ "belong to the target user namespace", "the program made itself a container (a user namespace: Apptainer, "
 		  "unshare): run it without" },
 		{ "nested pid namespace", "the program made a PID namespace: run it without" },
+		{ "has bad size", "the file was written since the checkpoint: put it back as it was then (if it only grew, "
+		  "'truncate -s' cuts it), and name its directory in the class's capture" },
 		{ "increase limit", "the program has a deleted file open that is too large: set ghost_limit = "
 		  "in its class" },
 	};
@@ -648,6 +650,8 @@ static void read_errors(const struct criu_job *job, const char *log, char *text,
 		if (!error || is_noise(error))
 			continue;
 		line[strcspn(line, "\n")] = '\0';
+		if (line[strlen(line) - 1] == '.')
+			line[strlen(line) - 1] = '\0';
 		if (lines++ < 3 && used < bytes)
 			used += (size_t)snprintf(text + used, bytes - used, "%s%s", used ? "; " : "",
 						 error);

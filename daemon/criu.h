@@ -51,6 +51,8 @@ bool criu_wide_messages(const struct criu_version *version);
 
 /* -ENOTSUP: the process has something that CRIU cannot save; the problem names it. */
 int criu_check_task(pid_t pid, struct problem *problem);
+/* The same, what can only be told of a process that stands still; what CRIU loses, and is no reason to refuse it, is logged. */
+int criu_check_stopped(pid_t pid, int pidfd, struct problem *problem);
 
 /* What is done about TCP connections: the same at the restore as at the dump. */
 enum criu_tcp {
@@ -77,6 +79,9 @@ struct criu_job {
 	bool tcp_moving;        /* dump: the network must stand still, too */
 	bool lazy;              /* restore: pages come later, from lazy-pages.socket in the images */
 };
+
+/* -ENOTSUP: its parent has ended, so it is none of the processes that CRIU finds from the first one. */
+int criu_check_parent(const struct criu_job *job, pid_t pid, struct problem *problem);
 
 /*
  * Looks at the job's TCP connections, and sets tcp and tcp_moving for a dump; for that the job must

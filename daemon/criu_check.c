@@ -2,15 +2,22 @@
 /* What of a process criu cannot save, told before it tries, in better words than its own. */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <linux/magic.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include "cleanup.h"
 #include "criu.h"
+#include "init_spec.h"
+#include "log.h"
 #include "proc.h"
 #include "vma_image.h"
 
@@ -35,6 +42,7 @@ static const struct {
 
 struct check {
 	pid_t pid;
+	int pidfd;
 	struct problem *problem;
 };
 
@@ -65,6 +73,53 @@ static int check_deleted(const struct check *check, int fds, const char *number,
 			   check->pid, number, name);
 }
 
+/* ---- eventfd ---- */
+
+#define EVENTFD "anon_inode:[eventfd]"
+#define INOTIFY "anon_inode:inotify"
+
+/* 1: it was made with EFD_SEMAPHORE; 0: it was not; -ENOTSUP: the kernel (before 6.5) does not say. */
+static int eventfd_kind(pid_t pid, const char *number, uint64_t *count)
+{
+	char path[64], line[128];
+	cleanup_fclose FILE *file = NULL;
+	int semaphore = -ENOTSUP;
+
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%s", pid, number);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file)) {
+		sscanf(line, "eventfd-count: %" SCNx64, count);
+		sscanf(line, "eventfd-semaphore: %d", &semaphore);
+	}
+	return file ? semaphore : 0;
+}
+
+/* By reading, of two more: a semaphore gives one, others give all. In the end it counts what it did; the job stands still. */
+static bool eventfd_gives_one(int fd, uint64_t count)
+{
+	const uint64_t two = 2;
+	uint64_t got;
+
+	if (count > UINT32_MAX || write(fd, &two, sizeof(two)) != sizeof(two) || read(fd, &got, sizeof(got)) != sizeof(got))
+		return false;
+	if (got == 1)
+		return read(fd, &got, sizeof(got)) == sizeof(got);
+	return count && write(fd, &count, sizeof(count)) != sizeof(count);
+}
+
+static int refuse_semaphore(const struct check *check, const char *number)
+{
+	return problem_set(check->problem, ENOTSUP, "process %d has an eventfd that counts one by one (EFD_SEMAPHORE, descriptor %s), "
+			   "which CRIU makes an ordinary one of: let the program do without it", check->pid, number);
+}
+
+static int check_eventfd(const struct check *check, const char *number)
+{
+	uint64_t count;
+
+	return eventfd_kind(check->pid, number, &count) == 1 ? refuse_semaphore(check, number) : 0;
+}
+
 static int check_descriptor(void *arg, int fds, const char *number, const char *name)
 {
 	char where[300];
@@ -72,6 +127,8 @@ static int check_descriptor(void *arg, int fds, const char *number, const char *
 
 	snprintf(where, sizeof(where), "descriptor %s,", number);
 	ret = check_name(arg, where, name);
+	if (ret == 0 && !strcmp(name, EVENTFD))
+		ret = check_eventfd(arg, number);
 	return ret ? ret : check_deleted(arg, fds, number, name);
 }
 
@@ -92,4 +149,52 @@ int criu_check_task(pid_t pid, struct problem *problem)
 			ret = check_name(&check, "a mapping of", name);
 	}
 	return ret;
+}
+
+/* ---- when it stands still ---- */
+
+static int check_stopped_eventfd(const struct check *check, int fd, const char *number)
+{
+	uint64_t count = UINT64_MAX;
+	int semaphore = eventfd_kind(check->pid, number, &count);
+
+	return semaphore == 1 || (semaphore < 0 && eventfd_gives_one(fd, count)) ? refuse_semaphore(check, number) : 0;
+}
+
+static int check_stopped(void *arg, int fds, const char *number, const char *name)
+{
+	const struct check *check = arg;
+	bool eventfd = !strcmp(name, EVENTFD);
+	cleanup_close int fd = -1;
+	int bytes;
+
+	if (!eventfd && strcmp(name, INOTIFY))
+		return 0;
+	fd = (int)syscall(SYS_pidfd_getfd, check->pidfd, atoi(number), 0);
+	if (fd < 0)
+		return 0;
+	if (eventfd)
+		return check_stopped_eventfd(check, fd, number);
+	if (ioctl(fd, FIONREAD, &bytes) == 0 && bytes)
+		log_warn("process %d has %d bytes of file events (inotify, descriptor %s) that it has not read: CRIU does not save "
+			 "them, and the job will not see them when it is restored from here", check->pid, bytes, number);
+	return 0;
+}
+
+int criu_check_stopped(pid_t pid, int pidfd, struct problem *problem)
+{
+	struct check check = { .pid = pid, .pidfd = pidfd, .problem = problem };
+
+	return proc_each_descriptor(pid, check_stopped, &check);
+}
+
+int criu_check_parent(const struct criu_job *job, pid_t pid, struct problem *problem)
+{
+	pid_t inner;
+
+	if (proc_parent(pid) != job->init_pid || proc_namespace_pid(pid, &inner) || inner == INIT_ROOT_PID)
+		return 0;
+	return problem_set(problem, ENOTSUP, "process %d (%d inside the job) has outlived its parent, and CRIU saves only the "
+			   "first process and its descendants: let the program not make a daemon of it, or run all under one "
+			   "that adopts it ('tini -s -- COMMAND')", pid, inner);
 }

@@ -84,8 +84,7 @@ static int sync_descriptor(void *arg, int fds, const char *number, const char *p
 	return 0;
 }
 
-/* With the rights of the task's user: root may have none on the file's server. */
-static int open_mapping(pid_t pid, unsigned long start, unsigned long end)
+int files_open_mapping(pid_t pid, unsigned long start, unsigned long end)
 {
 	identity_scope struct identity caller = { 0 };
 	char path[64];
@@ -115,7 +114,7 @@ static int sync_mappings(pid_t pid, struct problem *problem)
 		if (sscanf(line, "%lx-%lx %7s %*s %*s %*s %4095[^\n]", &start, &end, mode, path) != 4 ||
 		    mode[1] != 'w' || mode[3] != 's' || *path != '/')
 			continue;
-		fd = open_mapping(pid, start, end);
+		fd = files_open_mapping(pid, start, end);
 		if (fd >= 0 && fsync(fd) && errno != EINVAL && errno != EROFS)
 			return problem_set(problem, errno, "cannot write back %s, which the job has "
 					   "mapped: %s", path, strerror(errno));
@@ -150,6 +149,10 @@ static int put_back(const struct job_file *file, int root, struct problem *probl
 				   "%s has %lld bytes, at the checkpoint it had %llu: its content is lost, "
 				   "the job cannot go on from this checkpoint", file->path,
 				   (long long)st.st_size, (unsigned long long)file->size);
+	if (file->inode && file->inode != st.st_ino)
+		return problem_set(problem, ENOTSUP, "%s is another file than the one that the job had open for writing at the "
+				   "checkpoint, and longer, so it is not cut: put that one back under its name; if this is a copy "
+				   "of it, 'truncate -s %llu' makes it what it was", file->path, (unsigned long long)file->size);
 	if (ftruncate(fd, (off_t)file->size))
 		return problem_set(problem, errno, "cannot cut %s back to its %llu bytes at the "
 				   "checkpoint: %s", file->path, (unsigned long long)file->size,

@@ -67,10 +67,15 @@ static void check_protection(struct job *job)
 	struct problem problem = { "" };
 	int ret = 0;
 
-	for (size_t i = 0; i < job->reader.tasks.count && ret == 0; i++)
+	for (size_t i = 0; i < job->reader.tasks.count && ret == 0; i++) {
 		ret = criu_check_task(job->reader.tasks.list[i].pid, &problem);
+		if (ret == 0)
+			ret = criu_check_parent(&job->criu, job->reader.tasks.list[i].pid, &problem);
+	}
 	if (ret == 0)
 		ret = criu_check_tcp(&job->criu, &problem);
+	if (ret == 0)
+		ret = reader_look_at_programs(&job->reader, &problem);
 	job_set_status(job, "unprotected", ret ? json_string(problem.text) : json_null());
 	if (ret && !job->told_unprotected)
 		job_note(job, "this job cannot be saved as it is: %s", problem.text);

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include <linux/ckpt.h>
+#include <linux/kernel-page-flags.h>
 
 #include "cleanup.h"
 #include "faults.h"
@@ -193,10 +194,36 @@ int pagescan_probe_ioctl(void)
 	return err ? err : ioctl(pagemap, PAGEMAP_SCAN, &argument) < 0 ? -errno : 0;
 }
 
+static int read_entry(int fd, uint64_t index, uint64_t *entry)
+{
+	ssize_t bytes = pread(fd, entry, sizeof(*entry), (off_t)(index * sizeof(*entry)));
+
+	return bytes == sizeof(*entry) ? 0 : bytes < 0 ? -errno : -EIO;
+}
+
 uint64_t pagescan_entry(int pagemap, uint64_t address)
 {
 	uint64_t entry;
-	ssize_t bytes = pread(pagemap, &entry, sizeof(entry), (off_t)(address / PAGE_BYTES * sizeof(entry)));
 
-	return bytes == sizeof(entry) ? entry : 0;
+	return read_entry(pagemap, address / PAGE_BYTES, &entry) ? 0 : entry;
+}
+
+int pagescan_open_flags(void)
+{
+	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int pagescan_is_zero(int pagemap, int flags, uint64_t address)
+{
+	uint64_t entry, frame_flags;
+	int err = read_entry(pagemap, address / PAGE_BYTES, &entry);
+
+	if (err || !(entry & PAGEMAP_PRESENT))
+		return err;
+	if (!(entry & PAGEMAP_FRAME))
+		return -EPERM;
+	err = read_entry(flags, entry & PAGEMAP_FRAME, &frame_flags);
+	return err ? err : (int)(frame_flags >> KPF_ZERO_PAGE & 1);
 }

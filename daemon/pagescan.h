@@ -17,6 +17,7 @@
 #define PAGEMAP_PRESENT		(UINT64_C(1) << 63)
 #define PAGEMAP_SWAPPED		(UINT64_C(1) << 62)
 #define PAGEMAP_FILE		(UINT64_C(1) << 61)		/* of a file, or shared */
+#define PAGEMAP_GUARD		(UINT64_C(1) << 58)		/* MADV_GUARD_INSTALL; kernel 6.15 */
 #define PAGEMAP_PROTECTED	(UINT64_C(1) << 57)		/* by userfaultfd */
 #define PAGEMAP_SOFT_DIRTY	(UINT64_C(1) << 55)
 #define PAGEMAP_FRAME		((UINT64_C(1) << 55) - 1)	/* where the page is, in memory or in swap */
@@ -45,6 +46,13 @@ int pagescan(int pagemap, enum pagescan what, uint64_t start, uint64_t end, uint
 	     struct regions *regions);
 /* The entry of one page; 0 if it cannot be read. */
 uint64_t pagescan_entry(int pagemap, uint64_t address);
+/* Where the frames' flags are, for the next: a descriptor or -errno. */
+int pagescan_open_flags(void);
+/*
+ * Whether the kernel's zero page, small or huge, is at the address; 1, 0 or -errno.  In the page map alone the huge one
+ * looks like a file's page, and from 6.18 on like one of the task's own.
+ */
+int pagescan_is_zero(int pagemap, int flags, uint64_t address);
 /* Whether this kernel has the ioctl with write-protection; 0 or -errno. */
 int pagescan_probe_ioctl(void);
 

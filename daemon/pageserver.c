@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -28,6 +29,12 @@ enum command {
 #define CHUNK_PAGES 256u
 /* As much is looked for, and read, before it is known that it can be. */
 #define READ_BYTES (64u << 20)
+#define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
+
+/* Since Linux 6.13. */
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
 
 struct message {
 	uint32_t command;
@@ -57,8 +64,9 @@ struct server {
 	struct pageserver_stats *stats;
 	struct problem *problem;
 	uint8_t *chunk;
-	int pagemap;            /* of the task that CRIU speaks of; -1: none yet */
-	pid_t pagemap_pid;
+	bool may_have_guards;
+	int pagemap, pageflags;
+	pid_t pagemap_pid;      /* whose pagemap is open; 0: none is */
 };
 
 static int receive(struct server *server, void *buffer, size_t bytes)
@@ -178,33 +186,74 @@ static int read_missing(struct server *server, struct packer_source *source, uin
 	return ret ? ret : waited;
 }
 
+static int open_pagemap(struct server *server, pid_t pid)
+{
+	if (server->pagemap_pid == pid)
+		return 0;
+	if (server->pagemap >= 0)
+		close(server->pagemap);
+	server->pagemap_pid = 0;
+	server->pagemap = pagescan_open(pid);
+	if (server->pagemap < 0)
+		return problem_set(server->problem, EIO, "cannot open /proc/%d/pagemap: %s", pid, strerror(-server->pagemap));
+	if (server->pageflags < 0)
+		server->pageflags = pagescan_open_flags();
+	if (server->pageflags < 0)
+		return problem_set(server->problem, EIO, "cannot open /proc/kpageflags: %s", strerror(-server->pageflags));
+	server->pagemap_pid = pid;
+	return 0;
+}
+
 /*
- * In private memory a file's page is the kernel's huge zero page, which trackers do not report: CRIU may name it all the
- * same.  What was there before, and is held, must not come back.
+ * Trackers do not report the kernel's huge zero page, and CRIU may name it all the same.  What was there before, and is
+ * held, must not come back.  One look for each 2 MiB is enough: the page is in one entry of the table above.
  */
 static int forget_zero(struct server *server, struct space *space, pid_t pid, uint64_t at, uint64_t end)
 {
-	const uint64_t *entries = (const uint64_t *)server->chunk;
-	const uint64_t zero = PAGEMAP_PRESENT | PAGEMAP_FILE;
-	size_t count = (end - at) / PAGE_BYTES, bytes = count * sizeof(*entries);
-	char path[64];
-	ssize_t got;
+	uint64_t next;
+	int zero;
 
-	if (server->pagemap < 0 || server->pagemap_pid != pid) {
-		if (server->pagemap >= 0)
-			close(server->pagemap);
-		snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
-		server->pagemap = open(path, O_RDONLY | O_CLOEXEC);
-		server->pagemap_pid = pid;
+	for (; at < end; at = next) {
+		next = (at | (HUGE_PAGE_BYTES - 1)) + 1;
+		if (next > end)
+			next = end;
+		zero = pagescan_is_zero(server->pagemap, server->pageflags, at);
+		if (zero < 0)
+			return problem_set(server->problem, EIO, "cannot tell what is at %#lx of process %d: reading its pagemap or "
+					   "/proc/kpageflags: %s", at, pid, strerror(-zero));
+		if (zero)
+			space_forget(space, at, next);
 	}
-	got = pread(server->pagemap, server->chunk, bytes, (off_t)(at / PAGE_BYTES * sizeof(*entries)));
+	return 0;
+}
+
+/* CRIU before 4.2 takes guard pages for pages. */
+static int refuse_guards(struct server *server, pid_t pid, uint64_t at, uint64_t end)
+{
+	const uint64_t *entries = (const uint64_t *)server->chunk;
+	size_t count = (end - at) / PAGE_BYTES, bytes = count * sizeof(*entries);
+	ssize_t got = pread(server->pagemap, server->chunk, bytes, (off_t)(at / PAGE_BYTES * sizeof(*entries)));
+
 	if (got != (ssize_t)bytes)
 		return problem_set(server->problem, EIO, "cannot read /proc/%d/pagemap: %s", pid,
 				   got < 0 ? strerror(errno) : "it ends too early");
 	for (size_t i = 0; i < count; i++)
-		if ((entries[i] & zero) == zero)
-			space_forget(space, at + i * PAGE_BYTES, at + (i + 1) * PAGE_BYTES);
+		if (entries[i] & PAGEMAP_GUARD)
+			return problem_set(server->problem, ENOTSUP, "process %d has a guard page (MADV_GUARD_INSTALL, at %#lx), which "
+					   "CRIU before 4.2 does not save: install CRIU 4.2 or later, or let the program do "
+					   "without them", pid, at + i * PAGE_BYTES);
 	return 0;
+}
+
+static int look_at_pages(struct server *server, struct space *space, pid_t pid, uint64_t at, uint64_t end)
+{
+	int ret = open_pagemap(server, pid);
+
+	if (ret == 0)
+		ret = forget_zero(server, space, pid, at, end);
+	if (ret == 0 && server->may_have_guards)
+		ret = refuse_guards(server, pid, at, end);
+	return ret;
 }
 
 /* CRIU takes the run for unchanged. What we do not hold of it is read from the stopped task. */
@@ -218,7 +267,7 @@ static int take_unchanged(struct server *server, struct space *space, const stru
 	for (; ret == 0 && at < end; at = part) {
 		part = end - at < READ_BYTES ? end : at + READ_BYTES;
 		if (message->kind == SPACE_TASK && task)
-			ret = forget_zero(server, space, task->pid, at, part);
+			ret = look_at_pages(server, space, task->pid, at, part);
 		if (ret || !next_missing(space, &at, part, &to))
 			continue;
 		if (message->kind != SPACE_TASK || !task)
@@ -341,10 +390,11 @@ int pageserver_serve(int socket, const struct criu_version *criu, struct reader 
 	struct server server = { .socket = socket, .wide = criu_wide_messages(criu),
 				 .has_parent = criu->tracks_memory, .idle_ms = idle_ms,
 				 .reader = reader, .packer = packer, .stats = stats,
-				 .problem = problem, .pagemap = -1 };
+				 .problem = problem, .pagemap = -1, .pageflags = -1 };
 	int ret;
 
 	memset(stats, 0, sizeof(*stats));
+	server.may_have_guards = !server.wide && madvise(NULL, 0, MADV_GUARD_INSTALL) == 0;
 	server.chunk = malloc((size_t)CHUNK_PAGES * PAGE_BYTES);
 	if (!server.chunk)
 		return problem_set(problem, ENOMEM, "out of memory");
@@ -357,5 +407,7 @@ int pageserver_serve(int socket, const struct criu_version *criu, struct reader 
 	free(server.chunk);
 	if (server.pagemap >= 0)
 		close(server.pagemap);
+	if (server.pageflags >= 0)
+		close(server.pageflags);
 	return ret;
 }

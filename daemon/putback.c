@@ -34,6 +34,8 @@ struct putback {
 	int job_root;          /* O_PATH */
 	int root;              /* of the entries that are being put back */
 	uint32_t root_number;
+	bool timeless;         /* its file system does not tell by times what was written */
+	int64_t latest_ms[CATALOG_ROOTS_MAX];
 	bool *untouched;       /* entries that are as they were */
 	uint8_t page[PAGE_BYTES];
 };
@@ -233,12 +235,13 @@ static int put_content(struct file *file)
 	struct putback *putback = file->putback;
 	const struct catalog_entry *entry = file->entry;
 	struct space *space = pagemap_find(putback->manifest->map, SPACE_FILE, entry->space);
+	struct stat st;
 	int err = fault("putback.content");
 
 	if (err)
 		return putback_fail(putback, -err, "write", entry->path);
 	/* First, so that what is cut off does not come back when pages are written behind it. */
-	if (ftruncate(file->fd, (off_t)entry->size))
+	if (fstat(file->fd, &st) || ((uint64_t)st.st_size != entry->size && ftruncate(file->fd, (off_t)entry->size)))
 		err = putback_fail(putback, errno, "set the size of", entry->path);
 	if (!err && space)
 		err = manifest_read_space(putback->store, putback->manifest, space, put_page, file,
@@ -356,6 +359,30 @@ static int make_entry(struct putback *putback, int parent, const char *name,
 	return err ? putback_fail(putback, errno, "make", entry->path) : 0;
 }
 
+/*
+ * It looks as it did.  Where that says nothing of what it holds, and its user may write it, that is compared, too; which is
+ * worth a word only if it was something else.
+ */
+static int look_inside(struct putback *putback, const struct catalog_entry *entry, bool *same)
+{
+	struct file file = { .putback = putback, .entry = entry, .fd = -1 };
+	cleanup_close int fd = -1;
+	struct stat st;
+	int err;
+
+	*same = true;
+	if (!S_ISREG(entry->mode) || !entry->space || entry->link ||
+	    (!putback->timeless && catalog_entry_settled(entry, putback->latest_ms)))
+		return 0;
+	fd = file.fd = open_below(putback, entry->path, O_RDWR | O_NONBLOCK | O_NOCTTY, 0);
+	if (fd < 0)
+		return 0;
+	err = put_content(&file);
+	*same = !err && !fstat(fd, &st) && is_same(entry, &st);
+	putback->stats->files_compared -= *same;
+	return err;
+}
+
 static int put_entry(struct putback *putback, struct catalog_entry *entry)
 {
 	const char *name;
@@ -368,9 +395,8 @@ static int put_entry(struct putback *putback, struct catalog_entry *entry)
 	if (parent < 0)
 		return putback_fail(putback, errno, "open the directory of", entry->path);
 	if (!fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) && is_same(entry, &st)) {
-		putback->untouched[number] = true;
 		entry->device = st.st_dev;
-		return 0;
+		return look_inside(putback, entry, &putback->untouched[number]);
 	}
 	if (entry->link)
 		return put_link(putback, parent, name, entry);
@@ -518,6 +544,7 @@ static int put_root(struct putback *putback, size_t first, size_t end)
 	if (root < 0)
 		return root;
 	putback->root = root;
+	putback->timeless = capture_is_timeless(root);
 	for (size_t i = first; i < end && !err; i++)
 		err = put_entry(putback, &putback->catalog->entries[i]);
 	for (size_t i = first; i < end && !err; i++)
@@ -571,6 +598,7 @@ int putback_run(struct store *store, struct manifest *manifest, struct catalog *
 	if (!untouched)
 		return problem_set(problem, ENOMEM, "no memory to put files back");
 	putback.job_root = job_root;
+	catalog_latest_changes(catalog, putback.latest_ms);
 	err = identity_enter_groups(&caller, options->uid, options->gid, options->groups,
 				    options->group_count);
 	if (err)

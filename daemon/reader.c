@@ -26,6 +26,7 @@ int reader_init(struct reader *reader, struct problem *problem)
 void reader_free(struct reader *reader)
 {
 	tasks_free(&reader->tasks);
+	programs_free(&reader->programs);
 	capture_destroy(reader->capture);
 	reader->capture = NULL;
 	if (reader->map)
@@ -325,6 +326,16 @@ void reader_restart(struct reader *reader)
 	tasks_restart_tracking(&reader->tasks);
 	if (reader->capture)
 		capture_restart(reader->capture);
+}
+
+int reader_look_at_programs(struct reader *reader, struct problem *problem)
+{
+	int ret = 0;
+
+	programs_begin(&reader->programs);
+	for (size_t i = 0; i < reader->tasks.count && ret == 0; i++)
+		ret = programs_add_task(&reader->programs, reader->tasks.list[i].pid, problem);
+	return ret;
 }
 
 /* The store's part and the threads' part of the time, if nothing had held them back. */

@@ -23,6 +23,7 @@
 #include "packer.h"
 #include "pagemap.h"
 #include "problem.h"
+#include "programs.h"
 #include "store.h"
 #include "tasks.h"
 
@@ -38,6 +39,7 @@ struct reader {
 	struct term term;
 	struct pagemap *map;
 	struct tasks tasks;
+	struct programs programs; /* that they execute */
 	char cgroup[4096];
 	/* Asked between windows of a long pass; true: stop, the job is gone. */
 	bool (*stopped)(void *arg);
@@ -78,6 +80,8 @@ int reader_pass(struct reader *reader, struct packer *packer, enum pass_when whe
 		struct pass_stats *stats, struct problem *problem);
 /* What was collected last is not durable: the next pass collects and reads everything. */
 void reader_restart(struct reader *reader);
+/* Looks at what the tasks execute, and reads what of it was not known. */
+int reader_look_at_programs(struct reader *reader, struct problem *problem);
 /* One epoch: a pass with segments of its own, durable when it returns 0. */
 int reader_epoch(struct reader *reader, struct pass_stats *stats, struct problem *problem);
 

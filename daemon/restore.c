@@ -14,6 +14,7 @@
 #include "directory.h"
 #include "faults.h"
 #include "image.h"
+#include "programs.h"
 #include "vma_image.h"
 
 /* One unpacking: the position over all spaces. */
@@ -159,6 +160,7 @@ static int read_files(struct restore_facts *facts)
 			return -EBADMSG;
 		if (files_add(&facts->files, path, (uint64_t)json_integer_value(size), 0, 0))
 			return -ENOMEM;
+		facts->files.list[i].inode = (ino_t)json_integer_value(json_object_get(entry, "inode"));
 	}
 	return 0;
 }
@@ -224,6 +226,8 @@ int restore_run(const struct criu_job *criu, const struct restore_facts *facts, 
 	int stopped, ret = files_put_back(&facts->files, criu->init_pid, criu->uid, criu->gid, criu->groups, criu->group_count,
 					  problem);
 
+	if (ret == 0)
+		ret = programs_check(json_object_get(facts->meta, "programs"), criu->init_pid, criu->uid, criu->gid, problem);
 	if (ret == 0)
 		ret = fault("restore.files");
 	if (ret == 0)

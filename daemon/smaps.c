@@ -39,6 +39,7 @@ int smaps_each(pid_t pid, int (*each)(void *arg, const struct smap *map), void *
 		else if (!strncmp(line, "VmFlags:", 8)) {
 			map.watched = has_flag(line, "um ");
 			map.wiped = has_flag(line, "wf ");
+			map.droppable = has_flag(line, "dp ");
 			ret = each(arg, &map);
 		}
 	}

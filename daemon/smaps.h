@@ -13,6 +13,7 @@ struct smap {
 	uint64_t present_kib;           /* in memory or in swap */
 	bool watched;                   /* "um": absent pages are a userfaultfd's to give */
 	bool wiped;                     /* "wf": a child gets it empty */
+	bool droppable;                 /* "dp": the kernel may empty it */
 };
 
 /* Stops at the first non-zero and returns it; -ESRCH: the process is gone. */

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "bytes.h"
 #include "cleanup.h"
 #include "image_reader.h"
 
@@ -23,6 +24,7 @@ enum {
 	MM_ARGUMENTS = 8,               /* start, and then end */
 	MM_ENVIRONMENT = 10,
 	MM_MAPPING = 14,
+	VMA_ADVICE = 9,
 };
 
 struct vma {
@@ -40,7 +42,7 @@ static bool read_vma(struct image_reader bytes, struct vma *vma)
 		case 2: vma->end = field.value; break;
 		case 6: vma->flags = field.value; break;
 		case 7: vma->status = field.value; break;
-		case 9: vma->advice = field.value; break;
+		case VMA_ADVICE: vma->advice = field.value; break;
 		}
 	}
 	return !bytes.bad && vma->start < vma->end && !(vma->start % PAGE_BYTES) && !(vma->end % PAGE_BYTES);
@@ -129,6 +131,88 @@ int vma_image_lazy(const char *directory, uint64_t id, const struct regions *poi
 	if (ret == -EBADMSG)
 		return image_unknown(path, problem);
 	return ret ? problem_set(problem, -ret, "no memory to read %s", path) : 0;
+}
+
+/* ---- advice ---- */
+
+static void write_varint(FILE *out, uint64_t value)
+{
+	uint8_t bytes[10];
+
+	fwrite(bytes, 1, put_varint(bytes, value), out);
+}
+
+static bool begins_in(const struct vma *vma, const struct regions *regions)
+{
+	for (size_t i = 0; i < regions->count; i++)
+		if (vma->start >= regions->list[i].start && vma->start < regions->list[i].end)
+			return true;
+	return false;
+}
+
+/* Of fields that stand there twice the last one counts. */
+static void write_advised(const struct image_field *field, uint64_t advice, FILE *out)
+{
+	uint8_t added[11] = { VMA_ADVICE << 3 };
+	size_t length = (size_t)(field->inner.end - field->inner.at), more = 1 + put_varint(added + 1, advice);
+
+	write_varint(out, MM_MAPPING << 3 | 2);
+	write_varint(out, length + more);
+	fwrite(field->inner.at, 1, length, out);
+	fwrite(added, 1, more, out);
+}
+
+static int copy_advised(struct image_reader mm, const struct regions *regions, int advice, FILE *out)
+{
+	struct image_field field;
+	struct vma vma;
+
+	for (const uint8_t *begin = mm.at; image_next(&mm, &field); begin = mm.at) {
+		if (field.number == MM_MAPPING && !read_vma(field.inner, &vma))
+			return -EBADMSG;
+		if (field.number == MM_MAPPING && begins_in(&vma, regions))
+			write_advised(&field, vma.advice | 1ull << advice, out);
+		else
+			fwrite(begin, 1, (size_t)(mm.at - begin), out);
+	}
+	return mm.bad ? -EBADMSG : 0;
+}
+
+static int image_write(const char *path, const uint8_t *header, const char *record, size_t length)
+{
+	cleanup_fclose FILE *file = fopen(path, "we");
+	uint8_t size[4];
+
+	put_le32(size, (uint32_t)length);
+	if (!file || fwrite(header, 1, 8, file) != 8 || fwrite(size, 1, 4, file) != 4 ||
+	    fwrite(record, 1, length, file) != length || fflush(file))
+		return -errno ?: -EIO;
+	return 0;
+}
+
+int vma_image_advise(const char *directory, uint64_t id, const struct regions *regions, int advice, struct problem *problem)
+{
+	char path[PATH_MAX];
+	cleanup_free uint8_t *bytes = NULL;
+	cleanup_free char *record = NULL;
+	size_t length = 0;
+	struct image_reader mm;
+	FILE *out;
+	int ret;
+
+	snprintf(path, sizeof(path), "%s/mm-%lu.img", directory, id);
+	ret = image_read(path, MAGIC_MM, &bytes, &mm, problem);
+	if (ret)
+		return ret;
+	out = open_memstream(&record, &length);
+	ret = out ? copy_advised(mm, regions, advice, out) : -ENOMEM;
+	if (out && fclose(out))
+		ret = -ENOMEM;
+	if (ret == -EBADMSG)
+		return image_unknown(path, problem);
+	if (ret == 0)
+		ret = image_write(path, bytes, record, length);
+	return ret ? problem_set(problem, -ret, "cannot write %s: %s", path, strerror(-ret)) : 0;
 }
 
 int vma_refuse_high(uint64_t pid, uint64_t start, uint64_t end, struct problem *problem)

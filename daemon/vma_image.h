@@ -23,6 +23,9 @@
 int vma_image_lazy(const char *directory, uint64_t id, const struct regions *pointed, struct regions *regions,
 		   struct problem *problem);
 
+/* Has it advised (MADV_…) of the mappings that begin in the regions, too. */
+int vma_image_advise(const char *directory, uint64_t id, const struct regions *regions, int advice, struct problem *problem);
+
 /*
  * -ENOTSUP: a process of the images has memory that CRIU (up to 4.2) did not save, and would restore as zeros,
  * without a word about it.

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <linux/kernel-page-flags.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,13 +13,10 @@
 
 #include "cgroup.h"
 #include "cleanup.h"
+#include "pagescan.h"
 
 #define FREEZE_MS 60000
 #define WINDOW_PAGES 64u
-#define PAGEMAP_PRESENT	(UINT64_C(1) << 63)
-#define PAGEMAP_SWAPPED	(UINT64_C(1) << 62)
-#define PAGEMAP_FILE	(UINT64_C(1) << 61)
-#define PAGEMAP_FRAME	((UINT64_C(1) << 55) - 1)
 
 struct oracle_page {
 	uint64_t address;	/* 0: free */
@@ -259,20 +255,15 @@ static bool entry_exists(uint64_t entry)
 	return !(entry & PAGEMAP_FILE) && entry & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED);
 }
 
-/* The kernel's, small or huge. From 7.x on the huge one looks in pagemap like memory of the task's own. */
 static bool is_zero_page(const struct oracle *oracle, uint64_t address)
 {
 	cleanup_close int pagemap = proc_open(oracle->pid, "pagemap");
-	cleanup_close int pageflags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-	uint64_t entry, flags;
+	cleanup_close int flags = pagescan_open_flags();
+	int zero = pagescan_is_zero(pagemap, flags, address);
 
-	if (pread(pagemap, &entry, sizeof(entry), (off_t)(address / PAGE_BYTES * sizeof(entry))) != sizeof(entry))
-		die("pagemap");
-	if (!(entry & PAGEMAP_PRESENT))
-		return false;
-	if (pread(pageflags, &flags, sizeof(flags), (off_t)((entry & PAGEMAP_FRAME) * sizeof(flags))) != sizeof(flags))
-		die("kpageflags");
-	return flags & UINT64_C(1) << KPF_ZERO_PAGE;
+	if (zero < 0)
+		die("/proc/kpageflags");
+	return zero;
 }
 
 static bool page_same(const struct oracle *oracle, uint64_t address, const char *now, struct problem *difference)

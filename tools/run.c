@@ -33,6 +33,7 @@
 /* A ckptd that is just being started or replaced is waited for. */
 #define START_TRIES 20
 #define COPY_BYTES 65536
+#define LAST_BYTES 256
 
 /* One of the job's outputs on its way to ours. */
 struct output {
@@ -40,6 +41,8 @@ struct output {
 	int sink;
 	off_t delivered;        /* of the source's bytes */
 	bool closed;            /* nobody reads us any more */
+	char last[LAST_BYTES];  /* of what was delivered */
+	size_t last_bytes;
 };
 
 static const char *const output_names[] = { "stdout", "stderr" };
@@ -208,6 +211,43 @@ static void forward_signal(struct run *run, int number)
 	json_decref(message);
 }
 
+static void remember_last(struct output *output, const char *bytes, size_t count)
+{
+	size_t keep;
+
+	if (count > LAST_BYTES) {
+		bytes += count - LAST_BYTES;
+		count = LAST_BYTES;
+	}
+	keep = output->last_bytes < LAST_BYTES - count ? output->last_bytes : LAST_BYTES - count;
+	memmove(output->last, output->last + output->last_bytes - keep, keep);
+	memcpy(output->last + keep, bytes, count);
+	output->last_bytes = keep + count;
+}
+
+/*
+ * A program that opens /dev/stderr anew, and not to append, empties the file and writes from its beginning on: what stands
+ * before the place where we are is not what we read there.
+ */
+static bool was_emptied(const struct output *output)
+{
+	char before[LAST_BYTES];
+	off_t from = output->delivered - (off_t)output->last_bytes;
+	struct stat st;
+
+	if (output->source < 0 || fstat(output->source, &st))
+		return false;
+	return st.st_size < output->delivered ||
+	       (pread(output->source, before, output->last_bytes, from) == (ssize_t)output->last_bytes &&
+		memcmp(before, output->last, output->last_bytes));
+}
+
+static void output_begin_anew(struct output *output)
+{
+	output->delivered = 0;
+	output->last_bytes = 0;
+}
+
 static void output_deliver(struct run *run, struct output *output)
 {
 	char buffer[COPY_BYTES];
@@ -235,6 +275,7 @@ static void output_deliver(struct run *run, struct output *output)
 				return;
 			}
 			output->delivered += put;
+			remember_last(output, buffer + done, (size_t)put);
 		}
 	}
 }
@@ -252,10 +293,17 @@ static void lease_holds(struct run *run, const json_t *until_ms)
 		run->lease_until_ms = json_integer_value(until_ms);
 }
 
+static void tell_bases(struct run *run);
+
 static void deliver(struct run *run)
 {
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < 2; i++) {
+		if (was_emptied(&run->outputs[i])) {
+			output_begin_anew(&run->outputs[i]);
+			tell_bases(run);
+		}
 		output_deliver(run, &run->outputs[i]);
+	}
 }
 
 /* How long our file was at the checkpoint; -1: not known, or this is another file. */

@@ -77,16 +77,6 @@ one_node() { # NUMBER
 	[ "$1" = 1 ] || check_written "$written" $(($(steps out) - before))
 }
 
-hook_make() {
-	mkdir -p /usr/local/lib/ckpt-hooks
-	cat >/usr/local/lib/ckpt-hooks/take-name <<-'END'
-		#!/bin/sh
-		hostname solver
-		ip address replace 10.99.0.17/32 dev lo
-	END
-	chmod 755 /usr/local/lib/ckpt-hooks/take-name
-}
-
 # The job is in the node's own namespaces of names and networks.
 check_name() {
 	for what in uts net; do
@@ -98,8 +88,7 @@ check_name() {
 }
 
 story() {
-	hook_make
-	configure "pre_restore = root /usr/local/lib/ckpt-hooks/take-name"
+	configure "$(readme_hook take-name)"
 	mkdir -p "$job_dir"
 	touch "$job_dir/out"
 	chown -R scientist: "$job_dir"

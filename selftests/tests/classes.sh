@@ -85,17 +85,54 @@ hook_make() {
 	cat >$hooks/tell <<-'END'
 		#!/bin/sh
 		echo "$1 $(id -un) $2 final=$CKPT_FINAL cause=$CKPT_CAUSE old=$CKPT_OLD_NODE safety=$CKPT_SAFETY class=$CKPT_CLASS" >>/var/told/all
-		[ ! -e /var/told/no_license ] || { echo "no license left"; exit 1; }
 	END
 	chmod 755 $hooks/tell
 	touch $told/all
 	chmod 666 $told/all
 }
 
+# A command that the README's hooks call: it notes who called it how, and goes on with what it reads here.
+stand_in() { # NAME
+	{
+		echo '#!/bin/sh'
+		echo 'echo "$(id -un): ${0##*/} $*" >>/var/told/all'
+		cat
+	} >"/usr/local/bin/$1"
+	chmod 755 "/usr/local/bin/$1"
+}
+
+stand_ins() {
+	stand_in aws <<-'END'
+		if [ ! -e /var/told/credentials ]; then
+			echo "Unable to locate credentials" >&2
+			exit 253
+		fi
+		case $2 in
+		describe-network-interfaces) cat /var/told/attachment ;;
+		detach-network-interface) echo None >/var/told/attachment ;;
+		wait | attach-network-interface) grep -qx None /var/told/attachment ;;
+		esac
+	END
+	echo eni-attach-66c4350a >$told/attachment
+	stand_in ec2-metadata <<-'END'
+		echo "instance-id: i-1234567890abcdef0"
+	END
+	stand_in lmutil <<-'END'
+		cat /var/told/licenses
+	END
+	stand_in mail <<-'END'
+		cat >>/var/told/all
+	END
+}
+
+licenses_in_use() { # NUMBER
+	echo "Users of solver:  (Total of 2 licenses issued;  Total of $1 in use)" >$told/licenses
+}
+
 heard() { grep -q "^$1" $told/all; }
 
 # Not in err: what came after the checkpoint is cut off it.
-restored() { [ "$(grep -c "goes on from checkpoint" $log)" = "$1" ]; } # TIMES
+restored() { [ "$(grep -c ": goes on from checkpoint" $log)" = "$1" ]; } # TIMES
 
 ends() {
 	hook_make
@@ -158,20 +195,23 @@ ends() {
 	check_no_trace
 }
 
+# pre_restore and on_forecast are the README's.
 hooks() {
 	hook_make
+	stand_ins
 	# With no more than a tenth of a second for it, no final checkpoint can be in time.
-	configure "pre_restore = root $hooks/tell" "post_restore = $hooks/tell" "on_committed = job $hooks/tell" \
-		"on_missed = root $hooks/tell" "on_forecast = $hooks/tell" "margin = 119900ms" \
-		"notice_signal = USR1" "notice_grace = 3s"
+	configure "$(readme_hook move-address)" "post_restore = $hooks/tell" "on_committed = job $hooks/tell" \
+		"on_missed = root $hooks/tell" "$(readme_hook ask-for-on-demand)" "margin = 119900ms" \
+		"notice_signal = USR1" "notice_grace = 3s" "end_signal = USR1" "end_grace = 1s"
 	ckptd --check-config
 	ckptd_start
 	job_start
 	await "an epoch" 60 field_is_least epochs 1
-	await "the alert" 120 heard "on_forecast scientist 1000-loop final= cause= old= safety=unsafe class=test"
+	await "the alert" 120 heard "root: mail -s ckpt hpc-admins"
+	await "its text" 60 heard "1000-loop on guest: the final checkpoint needs [0-9]* of 100 ms: move it to On-Demand"
 	grep -q "a notice now would find too much to save" err
 	ckptctl checkpoint 1000-loop
-	await "the hook after it" 60 heard "on_committed scientist 1000-loop final=0"
+	await "the hook after it" 60 heard "on_committed scientist 1000-loop final=0 .* safety= class=test"
 	ckptctl drain
 	run_ends 75
 	heard "on_missed root 1000-loop"
@@ -179,19 +219,39 @@ hooks() {
 	ckptd_restart
 
 	echo "== a hook that fails keeps a job from being restored, and nothing else"
-	touch $told/no_license
 	job_start
 	run_ends 125
-	grep -q "no license left" err
-	heard "pre_restore root 1000-loop"
+	grep -q "move-address failed with status 253: Unable to locate credentials" err
+	test "$(grep -c ": aws" $told/all)" = 1
 	fails heard post_restore
-	rm $told/no_license
+	touch $told/credentials
+	: >$told/all
 	job_start
-	await "the restore" 90 grep -q "goes on from checkpoint" err
-	await "the hook after it" 60 heard "post_restore scientist 1000-loop"
-	grep -q "^pre_restore.* old=guest" $told/all
+	await "the restore" 90 restored 1
+	await "the hook after it" 60 heard "post_restore scientist 1000-loop .* old=guest"
+	cat >/tmp/expected <<-'END'
+		root: aws ec2 describe-network-interfaces --network-interface-ids eni-0123456789abcdef0 --output text --query NetworkInterfaces[0].Attachment.AttachmentId
+		root: aws ec2 detach-network-interface --force --attachment-id eni-attach-66c4350a
+		root: aws ec2 wait network-interface-available --network-interface-ids eni-0123456789abcdef0
+		root: ec2-metadata -i
+		root: aws ec2 attach-network-interface --network-interface-id eni-0123456789abcdef0 --device-index 1 --instance-id i-1234567890abcdef0
+	END
+	grep "^root: [ae]" $told/all | diff /tmp/expected -
 	progress 3
-	grep -q usr1 got
+	test "$(cat got)" = usr1
+
+	echo "== one that waits lets the job wait, and it goes on then"
+	ckptctl checkpoint --end 1000-loop
+	run_ends 75
+	licenses_in_use "2 licenses"
+	part "[class test]" "$(readme_hook wait-for-license)"
+	ckptctl reload
+	job_start
+	await "the question" 90 heard "scientist: lmutil lmstat -c 27000@licenses -f solver"
+	fails restored 2
+	licenses_in_use "1 license"
+	await "the restore" 90 restored 2
+	progress 3
 
 	echo "== one that others can change is not run"
 	chmod 777 $hooks/tell
@@ -201,9 +261,9 @@ hooks() {
 	await "the refusal" 60 logged "tell is not run, since others than root can change"
 	test ! -e $told/all
 
-	echo "== a job whose run is gone is ended gently"
+	echo "== a job whose run is gone is ended gently, and then not so"
 	kill -9 $run
-	await "the signal" 90 grep -q term got
+	await "the signal, after those of two notices" 90 sh -c '[ "$(grep -c usr1 got)" = 3 ]'
 	await "its end" 60 no_jobs
 	test -n "$(find "$store" -name 'manifest-*')"
 }
@@ -244,7 +304,7 @@ retention() {
 }
 
 clean_classes() {
-	rm -rf $parts $hooks $told
+	rm -rf $parts $hooks $told /etc/ckpt/hooks
 }
 
 for case in ${*:-reload hooks ends retention}; do

@@ -60,6 +60,17 @@ zombie_or_gone() { # PID
 
 # --- ckptd ---
 
+# An example of README's "Hooks", put where it says that it lies. Prints the lines of the configuration that it names.
+readme_hook() { # NAME
+	mkdir -p /etc/ckpt/hooks
+	awk -v name="hooks/$1" '
+		/^### / { hooks = $2 == "Hooks" }
+		hooks && /^    / { example = example substr($0, 5) "\n"; next }
+		{ if (index(example, name)) printf "%s", example; example = "" }' $tests/README >"/etc/ckpt/hooks/$1"
+	chmod 755 "/etc/ckpt/hooks/$1"
+	sed -n 2p "/etc/ckpt/hooks/$1" | grep -oE '[a-z_]+ = (root )?[a-z0-9/-]+'
+}
+
 configure() { # ["KEY = VALUE" of the class 'test', instead of the ones below]…
 	mkdir -p "$(dirname $config)" "$store"
 	[ -e /etc/ckpt/key ] || (umask 077 && head -c 32 /dev/urandom >/etc/ckpt/key)
@@ -188,7 +199,7 @@ check_digest() { # FILE MODE [OPTION…]
 # Of a job that has ended.
 check_no_trace() {
 	await "ckptd to forget the job" 30 no_jobs
-	left=$(find "$store" -mindepth 1; find /var/lib/ckpt/jobs /sys/fs/cgroup -mindepth 1 -name '*1000-*')
+	left=$(find "$store" -mindepth 1; find /var/lib/ckpt/jobs /sys/fs/cgroup -mindepth 1 -name '*100[01]-*')
 	if [ -n "$left" ]; then
 		echo "left behind: $left"
 		return 1
@@ -289,13 +300,13 @@ ladder_begin() {
 
 # What a case may have left: jobs, which outlive ckptd, and ckptd.
 clean_up() {
-	for cgroup in $(find /sys/fs/cgroup -mindepth 1 -type d -name '*1000-*'); do
+	for cgroup in $(find /sys/fs/cgroup -mindepth 1 -type d -name '*100[01]-*'); do
 		while read -r pid; do echo "$pid"; done <"$cgroup/cgroup.procs" | xargs -r kill -9 2>/dev/null
 		echo 0 >"$cgroup/cgroup.freeze"
 	done
 	[ ! -e /tmp/ckptd.pid ] || kill -9 "$(cat /tmp/ckptd.pid)" 2>/dev/null || :
 	for pid in $(pgrep -x 'ckptctl|ckpt-init|ckptd-criu|ckpt-pages|ckpt-holder'); do kill -9 "$pid" || :; done
-	for cgroup in $(find /sys/fs/cgroup -mindepth 1 -type d -name '*1000-*'); do
+	for cgroup in $(find /sys/fs/cgroup -mindepth 1 -type d -name '*100[01]-*'); do
 		await "the cgroup's end" 10 rmdir "$cgroup"
 	done
 	cd /

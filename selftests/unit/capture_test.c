@@ -350,6 +350,72 @@ static void test_unchanged(void **state)
 	free(before);
 }
 
+static bool holds(const char *path, off_t offset, uint32_t seed, size_t bytes)
+{
+	cleanup_free uint8_t *content = malloc(bytes), *found = malloc(bytes);
+	cleanup_close int fd = open(in(path), O_RDONLY);
+
+	seed_fill(seed, content, bytes);
+	return pread(fd, found, bytes, offset) == (ssize_t)bytes && !memcmp(found, content, bytes);
+}
+
+/* A file that was written just before the checkpoint, and again within the same tick: its times are the same. */
+static void test_within_a_tick(void **state)
+{
+	struct catalog catalog = { 0 };
+	struct catalog_entry *entry;
+	struct manifest *manifest;
+	struct stat st;
+
+	write_at_offset("file", 0, 1, MIB);
+	checkpoint();
+	write_at_offset("file", 0, 2, MIB);
+	assert_ok(manifest_read(store, name, &manifest, &problem));
+	assert_ok(putback_read_catalog(store, manifest, &catalog, &problem));
+	entry = catalog_find(&catalog, 0, "file");
+	assert_int_equal(stat(in("file"), &st), 0);
+	entry->modified = st.st_mtim;
+	entry->changed = st.st_ctim;
+	assert_ok(putback_run(store, manifest, &catalog, &choice, &back, &problem));
+	assert_int_equal(back.files_compared, 1);
+	assert_true(holds("file", 0, 1, MIB));
+	catalog_clear(&catalog);
+	manifest_free(manifest);
+}
+
+/* What was just put back may be written again within the same tick, so it is read once more. */
+static void test_put_back_and_written(void **state)
+{
+	write_at_offset("file", 0, 1, MIB);
+	checkpoint();
+	write_at_offset("file", 0, 2, MIB);
+	put_back();
+	pass();
+	assert_int_equal(stats.files_read, 1);
+	assert_int_equal(packed.pages_packed, 0);
+}
+
+/* On tmpfs no time tells of it, however long ago it was. */
+static void test_tmpfs_mapped(void **state)
+{
+	int fd;
+	uint8_t *memory;
+
+	write_at_offset("file", 0, 1, MIB);
+	fd = open(in("file"), O_RDWR);
+	memory = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	*(volatile uint8_t *)memory = memory[0];
+	usleep((CATALOG_TICK_MS + 100) * 1000);
+	write_at_offset("other", 0, 3, 10);
+	checkpoint();
+	memory[5]++;
+	munmap(memory, MIB);
+	put_back();
+	assert_int_equal(back.files_compared, 1);
+	assert_true(holds("file", 0, 1, MIB));
+}
+
 static void change_tree(void)
 {
 	write_at_offset("a/deep/data", 5000, 77, 300);
@@ -836,7 +902,10 @@ static void test_catalog_paths(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		row(test_unchanged),	row(test_changed),	 row(test_lost),
+		row(test_unchanged),
+		row(test_within_a_tick),
+		row(test_put_back_and_written),
+		row_in_memory(test_tmpfs_mapped),	row(test_changed),	 row(test_lost),
 		row(test_interrupted),	row(test_rounds),	 row(test_little_changed),
 		row(test_renamed),	row(test_after_restore), row(test_removed),
 		row(test_known),	row(test_mapped),	 row_in_memory(test_tmpfs),

@@ -258,6 +258,49 @@ static void only_private_anonymous_memory_may_be_lazy(void **state)
 	regions_free(&regions);
 }
 
+static void assert_region(const struct regions *regions, size_t i, uint64_t start, uint64_t end)
+{
+	assert_true(i < regions->count);
+	assert_int_equal(regions->list[i].start, start);
+	assert_int_equal(regions->list[i].end, end);
+}
+
+static void advice_is_added(void **state)
+{
+	const uint64_t anon = MAP_PRIVATE | MAP_ANONYMOUS, regular = 1 | 1 << 9;
+	struct region in[] = { { P(3), P(6), 0 } };
+	const struct regions wiped = { .list = in, .count = 1 }, none = { 0 };
+	struct regions regions = { 0 };
+	struct bytes mm = { .length = 0 };
+	char directory[] = "/tmp/ckpt-lazy-XXXXXX", path[64];
+	uint32_t header[] = { 0x54564319, 0x57492820, 0 };
+	FILE *file;
+
+	put_vma(&mm, P(1), P(3), anon, regular, 0);
+	put_vma(&mm, P(3), P(5), anon, regular, 1ull << MADV_HUGEPAGE);
+	put_vma(&mm, P(5), P(6), anon, regular, 0);
+	put_vma(&mm, P(6), P(7), anon, regular, 0);
+	header[2] = (uint32_t)mm.length;
+	assert_non_null(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/mm-300.img", directory);
+	file = fopen(path, "w");
+	fwrite(header, sizeof(header), 1, file);
+	fwrite(mm.data, mm.length, 1, file);
+	fclose(file);
+	/* What is emptied in children is not lazy. */
+	for (int times = 0; times < 2; times++) {
+		assert_int_equal(vma_image_advise(directory, 300, &wiped, MADV_WIPEONFORK, NULL), 0);
+		assert_int_equal(vma_image_lazy(directory, 300, &none, &regions, NULL), 0);
+		assert_int_equal(regions.count, 2);
+		assert_region(&regions, 0, P(1), P(3));
+		assert_region(&regions, 1, P(6), P(7));
+		regions_free(&regions);
+	}
+	assert_true(vma_image_advise(directory, 301, &wiped, MADV_WIPEONFORK, NULL) < 0);
+	unlink(path);
+	rmdir(directory);
+}
+
 /* CRIU leaves it out, all of it when only a part is too high. */
 static void high_memory_is_refused(void **state)
 {
@@ -286,13 +329,6 @@ static void put_number(struct bytes *bytes, unsigned int field, uint64_t value)
 {
 	put(bytes, field << 3);
 	put(bytes, value);
-}
-
-static void assert_region(const struct regions *regions, size_t i, uint64_t start, uint64_t end)
-{
-	assert_true(i < regions->count);
-	assert_int_equal(regions->list[i].start, start);
-	assert_int_equal(regions->list[i].end, end);
 }
 
 static void what_the_kernel_does_not_wait_for_is_not_lazy(void **state)
@@ -330,7 +366,9 @@ static void put_inner(struct bytes *bytes, unsigned int field, const struct byte
 static void put_core(struct bytes *core, uint64_t clear_tid, uint64_t robust_list, uint64_t address)
 {
 	struct bytes info = { .length = 0 }, registers = { .length = 0 }, thread = { .length = 0 };
+	struct bytes ids = { .length = 0 };
 
+	put_number(&ids, 1, P(90));
 	put_number(&registers, 1, 42);
 	put_number(&registers, 15, address);
 	put_number(&registers, 19, 1ULL << 60);
@@ -340,7 +378,8 @@ static void put_core(struct bytes *core, uint64_t clear_tid, uint64_t robust_lis
 	put_number(&thread, 2, P(90));
 	put_number(core, 1, 1);
 	put_inner(core, 2, &info);
-	put_inner(core, 4, &thread);
+	put_inner(core, 4, &ids);
+	put_inner(core, 5, &thread);
 }
 
 static int read_core(const struct bytes *core, size_t cut, struct regions *regions)
@@ -385,6 +424,7 @@ int main(void)
 		cmocka_unit_test(order_matters_where_it_does),
 		cmocka_unit_test(a_group_too_large_is_not_clear),
 		cmocka_unit_test(high_memory_is_refused),
+		cmocka_unit_test(advice_is_added),
 		cmocka_unit_test(only_private_anonymous_memory_may_be_lazy),
 		cmocka_unit_test(what_the_kernel_does_not_wait_for_is_not_lazy),
 		cmocka_unit_test(threads_point_to_pages),

@@ -633,6 +633,64 @@ static void stops_within_a_pause(void **state)
 	expect(NOTICE_SOURCE_UP, "answers");
 }
 
+/* A machine that stood still: its token has expired, its connection is old, and a notice came meanwhile. */
+static void wakes_after_a_pause(void **state)
+{
+	long gets = counter("rebalance_gets");
+	struct notice notice;
+	int64_t before_ms;
+	int ends[2], status;
+	pid_t pid;
+
+	set("{\"ttl\":1}");
+	assert_int_equal(pipe(ends), 0);
+	pid = fork();
+	if (pid == 0) {
+		alarm(120);
+		watch();
+		notice = next_notice();
+		_exit(write(ends[1], &notice, sizeof(notice)) != sizeof(notice));
+	}
+	close(ends[1]);
+	wait_counter("rebalance_gets", gets + 4);
+	assert_int_equal(kill(pid, SIGSTOP), 0);
+	assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+	before_ms = boottime_ms();
+	set("{\"action\":\"stop\",\"action_in\":90}");
+	sleep(2);
+	assert_int_equal(kill(pid, SIGCONT), 0);
+	assert_int_equal(read(ends[0], &notice, sizeof(notice)), sizeof(notice));
+	assert_int_equal(notice.kind, NOTICE_INTERRUPTION);
+	assert_deadline(notice.deadline_ms, before_ms, 90000);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	close(ends[0]);
+}
+
+static int64_t cpu_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+	return now.tv_sec * 1000000ll + now.tv_nsec / 1000;
+}
+
+/* With one poll in a second, less than a hundredth of a core. */
+static void polls_cost_little(void **state)
+{
+	int64_t used_us;
+	long polls;
+
+	watch();
+	polls = counter("rebalance_gets");
+	used_us = cpu_us();
+	sleep(1);
+	used_us = cpu_us() - used_us;
+	polls = counter("rebalance_gets") - polls;
+	assert_true(polls > 0);
+	assert_in_range(used_us / polls, 1, 10000);
+}
+
 /* What the daemon starts meanwhile, jobs and criu, must not get a descriptor of the source. */
 static void leaks_no_descriptor(void **state)
 {
@@ -694,6 +752,8 @@ int main(void)
 		watching(down_when_refused),
 		watching(stops_within_a_request),
 		watching(stops_within_a_pause),
+		watching(wakes_after_a_pause),
+		watching(polls_cost_little),
 		watching(leaks_no_descriptor),
 		watching(watches_nothing),
 	};
