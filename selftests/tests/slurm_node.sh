@@ -149,6 +149,7 @@ controller() { # STORY [STEP…]
 	install -d -o scientist -m 700 $job
 	install -d -m 1777 /mnt/store/ckpt
 	slurm_start slurmctld
+	slurmctld=$!
 	await "two idle nodes" 240 nodes_are_idle
 	cd $job
 	story=$1
@@ -206,6 +207,11 @@ retire_removes_nothing() { # [ARGUMENT]…
 		echo "retire $* removed something: it left $(kept) of $before"
 		return 1
 	fi
+}
+
+# What sacct tells without a database. It complains of what the file says of arrays.
+completions() { # ID
+	sacct --completion --noheader --parsable2 --format=State --jobs="$1" 2>/dev/null | tr '\n' ' '
 }
 
 accounted() { grep -q "^JobId=$1 .* JobState=$2 " $jobcomp; } # ID STATE
@@ -339,6 +345,8 @@ jobs_complete() {
 	{ seq -f "step %.0f" $((first - 1)) && cat /tmp/output; } >/tmp/whole
 	check_output /tmp/whole
 	check_digest /tmp/whole memory --arena-mib 4
+	# One job, with an entry for each of its ends.
+	test "$(completions "$script")" = "FAILED PENDING PREEMPTED COMPLETED "
 	echo "the others completed, as if they had never been interrupted"
 }
 
@@ -378,9 +386,23 @@ limit_is_cancelled() {
 	echo "cancelled after $(steps limit/out) steps, its checkpoints are gone"
 }
 
+# As it is when slurm.conf says nothing of it.
+waits_by_default() {
+	sed -i /AuthInfo/d /etc/slurm/slurm.conf
+	kill "$slurmctld"
+	wait "$slurmctld"
+	slurmctld -D >>"/share/$name.slurmctld.log" 2>&1 </dev/null &
+	plain=$(submit plain --requeue --wrap="sleep 1000")
+	await_told "$plain" JobState=RUNNING
+	scontrol requeue "$plain"
+	await_told "$plain" JobState=PENDING
+	test "$(wait_s "$plain")" = 121
+	scancel "$plain"
+}
+
 controller_jobs() { # [STEP…]
 	[ $# -gt 0 ] || set -- array_starts limit_starts script_starts all_run limit_is_met node_is_lost script_is_killed \
-		all_go_on all_are_preempted jobs_complete limit_is_held limit_is_cancelled
+		all_go_on all_are_preempted jobs_complete limit_is_held limit_is_cancelled waits_by_default
 	for step; do
 		begin=$(uptime_s)
 		$step
