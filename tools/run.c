@@ -235,17 +235,34 @@ static bool was_emptied(const struct output *output)
 	off_t from = output->delivered - (off_t)output->last_bytes;
 	struct stat st;
 
-	if (output->source < 0 || fstat(output->source, &st))
+	if (fstat(output->source, &st))
 		return false;
 	return st.st_size < output->delivered ||
 	       (pread(output->source, before, output->last_bytes, from) == (ssize_t)output->last_bytes &&
 		memcmp(before, output->last, output->last_bytes));
 }
 
-static void output_begin_anew(struct output *output)
+/* What a restored job had written before is not there again: in its place are zeros. */
+static void output_go_on(struct output *output, off_t delivered)
 {
+	output->delivered = delivered;
+	output->last_bytes = delivered < LAST_BYTES ? (size_t)delivered : LAST_BYTES;
+	memset(output->last, 0, output->last_bytes);
+}
+
+static void tell_bases(struct run *run);
+
+/* What comes next. It is looked at afterwards whether the file was emptied, so that what was read is not from behind a gap. */
+static ssize_t output_read(struct run *run, struct output *output, char *buffer, size_t bytes)
+{
+	ssize_t got = pread(output->source, buffer, bytes, output->delivered);
+
+	if (!was_emptied(output))
+		return got;
 	output->delivered = 0;
 	output->last_bytes = 0;
+	tell_bases(run);
+	return pread(output->source, buffer, bytes, 0);
 }
 
 static void output_deliver(struct run *run, struct output *output)
@@ -254,7 +271,7 @@ static void output_deliver(struct run *run, struct output *output)
 	ssize_t got, put;
 
 	while (output->source >= 0 && !output->closed &&
-	       (got = pread(output->source, buffer, sizeof(buffer), output->delivered)) > 0) {
+	       (got = output_read(run, output, buffer, sizeof(buffer))) > 0) {
 		for (ssize_t done = 0; done < got; done += put) {
 			put = write(output->sink, buffer + done, (size_t)(got - done));
 			if (put < 0 && errno == EINTR)
@@ -293,17 +310,10 @@ static void lease_holds(struct run *run, const json_t *until_ms)
 		run->lease_until_ms = json_integer_value(until_ms);
 }
 
-static void tell_bases(struct run *run);
-
 static void deliver(struct run *run)
 {
-	for (int i = 0; i < 2; i++) {
-		if (was_emptied(&run->outputs[i])) {
-			output_begin_anew(&run->outputs[i]);
-			tell_bases(run);
-		}
+	for (int i = 0; i < 2; i++)
 		output_deliver(run, &run->outputs[i]);
-	}
 }
 
 /* How long our file was at the checkpoint; -1: not known, or this is another file. */
@@ -411,7 +421,7 @@ static void begin_outputs(struct run *run, const json_t *event)
 		watch_output(run, output, fds[i]);
 		if (run->running)
 			continue; /* ckptd is back: we know how far we are */
-		output->delivered = (off_t)json_integer_value(json_object_get(event, output_names[i]));
+		output_go_on(output, (off_t)json_integer_value(json_object_get(event, output_names[i])));
 		size = size_then(output->sink, json_object_get(was, output_names[i]),
 				 json_object_get(bases, output_names[i]), output->delivered);
 		shorter |= is_shorter(output->sink, size);
