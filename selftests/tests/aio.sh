@@ -51,6 +51,7 @@ while not os.path.exists("stop"):
 print("ok aio")'
 	run_start "$@"
 	await "two epochs" 60 field_is_least epochs 2
+	progress 1
 	for _ in 1 2 3; do
 		ckptctl checkpoint 1000-reader
 		ckptctl drain

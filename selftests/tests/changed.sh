@@ -48,6 +48,7 @@ case_program() {
 	set -- -- ./solver memory --stop stop --arena-mib 4
 	run_start "$@"
 	await "two epochs" 60 field_is_least epochs 2
+	progress 1
 	ckptctl drain
 	run_ends 75
 	ckptd_restart
@@ -73,6 +74,7 @@ while not os.path.exists("stop"):
 print("ok input")'
 	run_start "$@"
 	await "two epochs" 60 field_is_least epochs 2
+	progress 1
 	ckptctl drain
 	run_ends 75
 	ckptd_restart
@@ -99,6 +101,7 @@ while not os.path.exists("stop"):
 print("ok output")'
 	run_start "$@"
 	await "two epochs" 60 field_is_least epochs 2
+	progress 1
 	ckptctl drain
 	run_ends 75
 	ckptd_restart

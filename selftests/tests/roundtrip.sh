@@ -179,6 +179,7 @@ while not os.path.exists("stop"):
     time.sleep(0.1)
 print("ok", sys.argv[1])' "$1"
 	await "an epoch" 60 field_is_least epochs 1
+	progress 1
 	if ckptctl checkpoint "1000-$1" 2>/tmp/said; then return 1; fi
 	cat /tmp/said
 	grep "$2" /tmp/said
@@ -244,6 +245,7 @@ while not os.path.exists("stop"):
 print("ok zero")'
 	run_start --job zero -- "$@"
 	await "two epochs" 60 field_is_least epochs 2
+	progress 1
 	ckptctl checkpoint 1000-zero
 	touch map
 	await "the new mapping" 60 grep -q zero out
