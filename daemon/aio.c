@@ -114,11 +114,14 @@ int aio_check(const struct aio_rings *rings, struct problem *problem)
 {
 	for (size_t i = 0; i < rings->count; i++) {
 		uint32_t tail;
+		int ret = read_tail(&rings->list[i], &tail);
 
-		if (read_tail(&rings->list[i], &tail) || tail == rings->list[i].tail)
-			continue;
-		return problem_set(problem, EAGAIN, "asynchronous I/O (io_submit) of process %d came to its end while the job was "
-				   "saved, so nothing was committed: try again", rings->list[i].pid);
+		if (ret)
+			return problem_set(problem, -ret, "cannot look at the asynchronous I/O (io_submit) of process %d, so nothing was "
+					   "committed: %s", rings->list[i].pid, strerror(-ret));
+		if (tail != rings->list[i].tail)
+			return problem_set(problem, EAGAIN, "asynchronous I/O (io_submit) of process %d came to its end while the job "
+					   "was saved, so nothing was committed: try again", rings->list[i].pid);
 	}
 	return 0;
 }

@@ -26,7 +26,7 @@ struct aio_rings {
 
 /* Finds the rings, and waits until for a while no request has ended. rings is to be freed also after an error. */
 int aio_settle(struct aio_rings *rings, const char *cgroup, struct problem *problem);
-/* -EAGAIN: one has ended since. */
+/* -EAGAIN: one has ended since; another error: that cannot be told. */
 int aio_check(const struct aio_rings *rings, struct problem *problem);
 void aio_free(struct aio_rings *rings);
 

@@ -6,6 +6,15 @@
 set -eu
 . "${0%/*}/lib.sh"
 
+saved() { # COMMAND…
+	run_start "$@"
+	await "two epochs" 60 field_is_least epochs 2
+	progress 1
+	ckptctl drain
+	run_ends 75
+	ckptd_restart
+}
+
 refused() { # PATTERN COMMAND…
 	pattern=$1
 	shift
@@ -46,12 +55,7 @@ case_program() {
 	program /tmp/other other
 	cp -p "$job_dir/solver" /tmp/solver
 	set -- -- ./solver memory --stop stop --arena-mib 4
-	run_start "$@"
-	await "two epochs" 60 field_is_least epochs 2
-	progress 1
-	ckptctl drain
-	run_ends 75
-	ckptd_restart
+	saved "$@"
 	cp --remove-destination /tmp/other "$job_dir/solver"
 	refused "$job_dir/solver, which the job executes, is not what it was at the checkpoint: .*Put back" "$@"
 	cp --remove-destination /tmp/solver "$job_dir/solver"
@@ -72,12 +76,7 @@ while not os.path.exists("stop"):
     print("step", step)
     time.sleep(0.1)
 print("ok input")'
-	run_start "$@"
-	await "two epochs" 60 field_is_least epochs 2
-	progress 1
-	ckptctl drain
-	run_ends 75
-	ckptd_restart
+	saved "$@"
 	echo more >>"$job_dir/input"
 	refused "input has bad size 11 (expect 6).*put it back as it was" "$@"
 	truncate -s 6 "$job_dir/input"
@@ -99,12 +98,7 @@ while not os.path.exists("stop"):
     print("step", step, file=file, flush=True)
     time.sleep(0.1)
 print("ok output")'
-	run_start "$@"
-	await "two epochs" 60 field_is_least epochs 2
-	progress 1
-	ckptctl drain
-	run_ends 75
-	ckptd_restart
+	saved "$@"
 	mv "$job_dir/output" "$job_dir/kept"
 	seq 1000 >"$job_dir/output"
 	chown scientist: "$job_dir/output"
