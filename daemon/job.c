@@ -532,12 +532,12 @@ void job_set_output_bases(struct job *job, json_t *bases)
 
 size_t job_open_outputs(const struct job *job, int fds[2])
 {
-	fds[0] = open(job->stdout_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	fds[0] = open(job->stdout_path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	if (fds[0] < 0)
 		return 0;
 	if (job->merged)
 		return 1;
-	fds[1] = open(job->stderr_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	fds[1] = open(job->stderr_path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	return fds[1] < 0 ? 1 : 2;
 }
 

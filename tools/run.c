@@ -29,23 +29,28 @@
 #include "progress.h"
 #include "wire.h"
 
-#define RECONNECT_MS 500
+#define RETRY_MS 500
 /* A ckptd that is just being started or replaced is waited for. */
 #define START_TRIES 20
 #define COPY_BYTES 65536
 #define LAST_BYTES 256
+/* Of what was delivered the room is given back in pieces of this size. */
+#define FREE_BYTES (1 << 20)
 
 /* One of the job's outputs on its way to ours. */
 struct output {
 	int source;             /* the file that the job writes; -1: none */
 	int sink;
 	off_t delivered;        /* of the source's bytes */
-	bool closed;            /* nobody reads us any more */
+	off_t freed;            /* of these, from the first on: they take no room in the source any more */
+	int error;              /* why the sink takes no more at the moment; 0: it does */
+	bool closed;            /* nobody reads us any more: what comes is thrown away */
 	char last[LAST_BYTES];  /* of what was delivered */
 	size_t last_bytes;
 };
 
 static const char *const output_names[] = { "stdout", "stderr" };
+static const char *const output_words[] = { "standard output", "standard error" };
 
 struct run {
 	const char *class;
@@ -246,6 +251,7 @@ static bool was_emptied(const struct output *output)
 static void output_go_on(struct output *output, off_t delivered)
 {
 	output->delivered = delivered;
+	output->freed = 0;
 	output->last_bytes = delivered < LAST_BYTES ? (size_t)delivered : LAST_BYTES;
 	memset(output->last, 0, output->last_bytes);
 }
@@ -260,9 +266,34 @@ static ssize_t output_read(struct run *run, struct output *output, char *buffer,
 	if (!was_emptied(output))
 		return got;
 	output->delivered = 0;
+	output->freed = 0;
 	output->last_bytes = 0;
 	tell_bases(run);
 	return pread(output->source, buffer, bytes, 0);
+}
+
+/* What a job has said in weeks would else take its room twice. A file system that cannot do it keeps it until the end. */
+static void output_free(struct output *output)
+{
+	off_t end = (output->delivered - LAST_BYTES) / FREE_BYTES * FREE_BYTES;
+
+	if (end <= output->freed)
+		return;
+	fallocate(output->source, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, output->freed, end - output->freed);
+	output->freed = end;
+}
+
+/* What the program would have met itself; but where there is no room, what it says is kept until there is. */
+static void output_refused(struct run *run, struct output *output, int error)
+{
+	if (error == EPIPE) {
+		output->closed = true;
+		forward_signal(run, SIGPIPE);
+	} else if (error != output->error) {
+		output->error = error;
+		say("cannot write its %s: %s. It is kept meanwhile, and tried again", output_words[output - run->outputs],
+		    strerror(error));
+	}
 }
 
 static void output_deliver(struct run *run, struct output *output)
@@ -270,10 +301,9 @@ static void output_deliver(struct run *run, struct output *output)
 	char buffer[COPY_BYTES];
 	ssize_t got, put;
 
-	while (output->source >= 0 && !output->closed &&
-	       (got = output_read(run, output, buffer, sizeof(buffer))) > 0) {
+	while (output->source >= 0 && (got = output_read(run, output, buffer, sizeof(buffer))) > 0) {
 		for (ssize_t done = 0; done < got; done += put) {
-			put = write(output->sink, buffer + done, (size_t)(got - done));
+			put = output->closed ? got - done : write(output->sink, buffer + done, (size_t)(got - done));
 			if (put < 0 && errno == EINTR)
 				put = 0;
 			if (put < 0 && errno == EAGAIN) {
@@ -283,17 +313,14 @@ static void output_deliver(struct run *run, struct output *output)
 				put = 0;
 			}
 			if (put < 0) {
-				/* What the program would have met itself. */
-				output->closed = true;
-				if (errno == EPIPE)
-					forward_signal(run, SIGPIPE);
-				else
-					say("cannot write its output: %s", strerror(errno));
+				output_refused(run, output, errno);
 				return;
 			}
 			output->delivered += put;
 			remember_last(output, buffer + done, (size_t)put);
 		}
+		output->error = 0;
+		output_free(output);
 	}
 }
 
@@ -441,15 +468,29 @@ static void begin_outputs(struct run *run, const json_t *event)
 
 /* --- events --- */
 
-static void end_outputs(struct run *run, bool ours)
+/* Whether all that the job said was written. */
+static bool end_outputs(struct run *run, bool ours)
 {
+	bool complete = true;
+
 	say_notes(run);
 	if (ours)
 		deliver(run);
+	for (int i = 0; i < 2 && ours; i++) {
+		const struct output *output = &run->outputs[i];
+		struct stat st;
+
+		if (!output->error || fstat(output->source, &st))
+			continue;
+		complete = false;
+		say("the last %lld bytes of its %s are lost: %s", (long long)(st.st_size - output->delivered), output_words[i],
+		    strerror(output->error));
+	}
 	/* A scheduler may start the job elsewhere as soon as we have ended. */
 	for (int fd = 1; fd <= 2; fd++)
 		if (fsync(fd) && errno == EIO)
 			say("its output could not be written back: %s", strerror(errno));
+	return complete;
 }
 
 static void take_end(struct run *run, const json_t *event)
@@ -457,12 +498,15 @@ static void take_end(struct run *run, const json_t *event)
 	const json_t *killed = json_object_get(event, "killed");
 	const char *text = json_string_value(json_object_get(event, "text"));
 
-	end_outputs(run, true);
+	bool complete = end_outputs(run, true);
+
 	if (text)
 		say("%s", text);
 	run->end_signal = killed ? (int)json_integer_value(killed) : 0;
 	run->status = killed ? 128 + run->end_signal
 			     : (int)json_integer_value(json_object_get(event, "exited"));
+	if (run->status == 0 && !complete)
+		run->status = JOB_STATUS_FAILED;
 }
 
 static void take_progress(struct run *run, const json_t *event)
@@ -545,6 +589,11 @@ static void receive_signal(struct run *run)
 		forward_signal(run, (int)info.ssi_signo);
 }
 
+static bool is_refused(const struct run *run)
+{
+	return run->outputs[0].error || run->outputs[1].error;
+}
+
 static void follow(struct run *run)
 {
 	char changes[4096];
@@ -556,11 +605,11 @@ static void follow(struct run *run)
 			{ .fd = run->changes, .events = POLLIN },
 		};
 
-		if (poll(wait, 3, run->connection < 0 ? RECONNECT_MS : -1) < 0 && errno != EINTR)
+		if (poll(wait, 3, run->connection < 0 || is_refused(run) ? RETRY_MS : -1) < 0 && errno != EINTR)
 			return;
 		if (wait[2].revents && read(run->changes, changes, sizeof(changes)) < 0)
 			continue;
-		if (wait[2].revents && is_ours(run))
+		if ((wait[2].revents || is_refused(run)) && is_ours(run))
 			deliver(run);
 		if (wait[1].revents)
 			receive_signal(run);
@@ -663,7 +712,7 @@ int command_run(int argc, char **argv)
 	watch_signals(&run);
 	ret = send_request(&run, false);
 	for (int tries = 0; (ret == -ENOENT || ret == -ECONNREFUSED) && tries < START_TRIES; tries++) {
-		poll(NULL, 0, RECONNECT_MS);
+		poll(NULL, 0, RETRY_MS);
 		ret = send_request(&run, false);
 	}
 	if (ret) {
