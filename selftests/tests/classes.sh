@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# DESCRIPTION: job classes: reload under a running job, hooks, alert, signals, and what is kept of ended jobs
+# DESCRIPTION: job classes: reload under a running job, hooks, alert, signals, what is kept of ended jobs, and five
+#	jobs that one notice hits
 # KERNELS: first
 # RUN: guest
 # Usage: classes.sh [CASE]…	(all)
@@ -303,11 +304,52 @@ retention() {
 	logged "nobody needs its checkpoints any more"
 }
 
+# One that writes all of its memory all the time, and small ones beside it.
+window_starts() { # JOB
+	job_dir=/home/scientist/$1
+	case $1 in
+	large) run_start --job large -- python3 -c '
+import os
+memory, step = bytearray(os.urandom(4096)) * 24576, 0
+while True:
+    step += 1
+    for at in range(0, len(memory), 4096):
+        memory[at:at + 8] = step.to_bytes(8, "little")
+    print("step", step, flush=True)
+' ;;
+	*) run_start --job "$1" -- sh -c 'i=0; while :; do i=$((i + 1)); echo "step $i"; sleep 0.05; done' ;;
+	esac
+	runs="$runs $run"
+}
+
+jobs_with_epochs() { [ "$(ckptctl status --json | grep -c '"epochs": [1-9]')" = "$1" ]; } # NUMBER
+
+# All are saved in the window, and none waits for the large one, though its pages come first.
+window() {
+	imds_start
+	configure "epoch_interval = 1h"
+	ckptd_start
+	runs=
+	for name in large small1 small2 small3 small4; do window_starts $name; done
+	await "the first epoch of each" 200 jobs_with_epochs 5
+	await "3 more steps of the large one" 90 steps_are_least $(($(steps /home/scientist/large/out) + 3)) /home/scientist/large/out
+	imds_say '{"action": "terminate", "action_in": 120}'
+	for run in $runs; do run_ends 75 120; done
+	fails logged "is not durable"
+	sed -n 's/.* \([^ ]*\): final checkpoint .* committed: \([0-9]*\) pages.*/\1 \2/p' $log >/tmp/committed
+	cat /tmp/committed
+	test "$(wc -l </tmp/committed)" = 5
+	tail -n 1 /tmp/committed | grep 1000-large
+	kill $imds
+	imds_endpoint=off
+}
+
 clean_classes() {
+	rm -rf /home/scientist/large /home/scientist/small*
 	rm -rf $parts $hooks $told /etc/ckpt/hooks
 }
 
-for case in ${*:-reload hooks ends retention}; do
+for case in ${*:-reload hooks ends retention window}; do
 	clean_classes
 	try "$case" "$case"
 done
