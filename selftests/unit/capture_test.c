@@ -545,21 +545,23 @@ static void test_rounds(void **state)
 
 /* ---- what it costs ---- */
 
+#define SCRATCH		(1024 * MIB)
+
 static void test_little_changed(void **state)
 {
 	uint64_t random = 99;
 	unsigned int i;
 
-	write_at_offset("big", 0, 4, 64 * MIB);
+	write_at_offset("big", 0, 4, SCRATCH);
 	checkpoint();
-	assert_true(packed.bytes_written > 16 * MIB);
+	assert_true(packed.bytes_written > SCRATCH / 4);
 	pass_until_known();
 	assert_int_equal(packed.bytes_written, 0);
-	for (i = 0; i < 64 * MIB / 4096 / 100; i++)
-		write_at_offset("big", next_random(&random) % (64 * MIB / 4096) * 4096, 1000 + 4 * i, 4096);
+	for (i = 0; i < SCRATCH / 4096 / 100; i++)
+		write_at_offset("big", next_random(&random) % (SCRATCH / 4096) * 4096, 1000 + 4 * i, 4096);
 	checkpoint();
-	print_message("1 %% of 64 MiB changed: %lu bytes written\n", packed.bytes_written);
-	assert_true(packed.bytes_written < 64 * MIB / 50);
+	print_message("1 %% of 1 GiB changed: %lu bytes written\n", packed.bytes_written);
+	assert_true(packed.bytes_written < SCRATCH / 50);
 }
 
 static void test_renamed(void **state)
