@@ -228,7 +228,7 @@ check-programs:
 # How long it takes until a restored job runs, by its size.
 RESTORE_MIB ?= 256 1024 4096
 restore-times:
-	$(Q)selftests/vm/run $(SOAK_KERNEL) --mem 6400 --disk 12000 --timeout 7200 \
+	$(Q)selftests/vm/run $(SOAK_KERNEL) --icount --cpus 1 --mem 6400 --disk 12000 --timeout 7200 \
 		-- /usr/lib/ckpt/tests/restore_times.sh $(RESTORE_MIB)
 
 demo:
