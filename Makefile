@@ -188,6 +188,19 @@ dkms-uninstall:
 check:
 	$(Q)selftests/check $(TESTS)
 
+# What needs no guest. make check does more of it: see -q there.
+check-unit:
+	$(Q)selftests/check -q unit/ fuzz/
+
+# What of the style can be checked, and figures of it.
+style: programs
+	$(Q)selftests/prepare style
+	$(Q)selftests/style
+
+# Which lines of daemon and tools run in the unit tests, and in guest tests: make coverage TESTS="roundtrip faults"
+coverage:
+	$(Q)selftests/coverage $(TESTS)
+
 # With a kernel that finds mistakes: KASAN, lockdep, kmemleak. The first time it is built, which takes half an hour.
 # With more emulated CPUs than there are cores, spinning on locks that lockdep watches takes most of the time.
 DEBUG_KERNEL ?= 6.12
@@ -292,7 +305,7 @@ clean:
 	$(Q)rm -rf $(BUILD)
 
 .PHONY: all programs man completions guest-tests unit-tests fuzz-tests fuzz module module-install dkms-install dkms-uninstall check \
-	check-debug check-programs soak interruptions ladder restore-times demo install uninstall \
+	check-unit style coverage check-debug check-programs soak interruptions ladder restore-times demo install uninstall \
 	source deb rpm clean FORCE
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

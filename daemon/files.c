@@ -162,18 +162,10 @@ static int put_back(const struct job_file *file, int root, struct problem *probl
 	return 0;
 }
 
-int files_put_back(const struct job_files *files, pid_t init_pid, uid_t uid, gid_t gid, const gid_t *groups,
-		   size_t group_count, struct problem *problem)
+int files_put_back(const struct job_files *files, int root, struct problem *problem)
 {
-	identity_scope struct identity caller = { 0 };
-	cleanup_close int root = proc_open_root(init_pid, problem);
-	int ret;
+	int ret = 0;
 
-	if (root < 0)
-		return root;
-	ret = identity_enter_groups(&caller, uid, gid, groups, group_count);
-	if (ret)
-		return problem_set(problem, -ret, "cannot become user %u", uid);
 	for (size_t i = 0; i < files->count && ret == 0; i++)
 		ret = put_back(&files->list[i], root, problem);
 	return ret;

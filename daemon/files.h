@@ -28,11 +28,10 @@ struct job_files {
 /* Adds the files of one task and fsyncs them. The task is frozen or may go on writing. */
 int files_sync_task(struct job_files *files, pid_t pid, int pidfd, struct problem *problem);
 /*
- * In the mounts of init_pid, with the file access of that user and those groups: longer files are cut to their size at
- * the checkpoint.  A missing or shorter file, or a longer one that is not the same, is an error that names it.
+ * Below root, a directory's descriptor, with the caller's file access: longer files are cut to their size at the
+ * checkpoint.  A missing or shorter file, or a longer one that is not the same, is an error that names it.
  */
-int files_put_back(const struct job_files *files, pid_t init_pid, uid_t uid, gid_t gid, const gid_t *groups,
-		   size_t group_count, struct problem *problem);
+int files_put_back(const struct job_files *files, int root, struct problem *problem);
 /* The file of a mapping, for reading, with the rights of the task's user: root may have none on the file's server. */
 int files_open_mapping(pid_t pid, unsigned long start, unsigned long end);
 int files_add(struct job_files *files, const char *path, uint64_t size, dev_t device, ino_t inode);

@@ -16,8 +16,6 @@
 
 #include "cleanup.h"
 #include "files.h"
-#include "identity.h"
-#include "proc.h"
 
 #define READ_BYTES (256u << 10)
 
@@ -202,20 +200,12 @@ static int check_one(const json_t *program, int root, struct problem *problem)
 			   "on with parts of both. Put back the file of then, or begin anew under another name (--job NAME)", path);
 }
 
-int programs_check(const json_t *list, pid_t init_pid, uid_t uid, gid_t gid, const gid_t *groups, size_t group_count,
-		   struct problem *problem)
+int programs_check(const json_t *list, int root, struct problem *problem)
 {
-	identity_scope struct identity caller = { 0 };
-	cleanup_close int root = proc_open_root(init_pid, problem);
 	const json_t *program;
 	size_t i;
 	int ret;
 
-	if (root < 0)
-		return root;
-	ret = identity_enter_groups(&caller, uid, gid, groups, group_count);
-	if (ret)
-		return problem_set(problem, -ret, "cannot become user %u", uid);
 	json_array_foreach(list, i, program) {
 		ret = check_one(program, root, problem);
 		if (ret)

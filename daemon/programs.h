@@ -38,9 +38,8 @@ void programs_begin(struct programs *programs);
 int programs_add_task(struct programs *programs, pid_t pid, struct problem *problem);
 /* Those in use. */
 json_t *programs_to_json(const struct programs *programs);
-/* list: of a checkpoint, NULL: it has none. In the mounts of init_pid, with the file access of that user and those groups. */
-int programs_check(const json_t *list, pid_t init_pid, uid_t uid, gid_t gid, const gid_t *groups, size_t group_count,
-		   struct problem *problem);
+/* list: of a checkpoint, NULL: it has none. Below root, a directory's descriptor, with the caller's file access. */
+int programs_check(const json_t *list, int root, struct problem *problem);
 void programs_free(struct programs *programs);
 
 #endif

@@ -13,7 +13,9 @@
 #include "core_image.h"
 #include "directory.h"
 #include "faults.h"
+#include "identity.h"
 #include "image.h"
+#include "proc.h"
 #include "programs.h"
 #include "vma_image.h"
 
@@ -219,16 +221,28 @@ int restore_unpack(struct store *store, struct manifest *manifest, const char *i
 	return ret;
 }
 
+/* In the job's mounts, with its user's file access. */
+static int put_files_back(const struct criu_job *criu, const struct restore_facts *facts, struct problem *problem)
+{
+	identity_scope struct identity caller = { 0 };
+	cleanup_close int root = proc_open_root(criu->init_pid, problem);
+	int ret;
+
+	if (root < 0)
+		return root;
+	ret = identity_enter_groups(&caller, criu->uid, criu->gid, criu->groups, criu->group_count);
+	if (ret)
+		return problem_set(problem, -ret, "cannot become user %u", criu->uid);
+	ret = files_put_back(&facts->files, root, problem);
+	return ret ? ret : programs_check(json_object_get(facts->meta, "programs"), root, problem);
+}
+
 int restore_run(const struct criu_job *criu, const struct restore_facts *facts, int timeout_ms,
 		struct problem *problem)
 {
 	struct criu_run run;
-	int stopped, ret = files_put_back(&facts->files, criu->init_pid, criu->uid, criu->gid, criu->groups, criu->group_count,
-					  problem);
+	int stopped, ret = put_files_back(criu, facts, problem);
 
-	if (ret == 0)
-		ret = programs_check(json_object_get(facts->meta, "programs"), criu->init_pid, criu->uid, criu->gid, criu->groups,
-				     criu->group_count, problem);
 	if (ret == 0)
 		ret = fault("restore.files");
 	if (ret == 0)

@@ -177,9 +177,9 @@ static int mapping_collect(const struct tracker *tracker, const struct mapping *
 /* As the module wants them; what is always reported need not be looked at. */
 static int ranges_add(struct ckpt_referenced *search, const struct regions *regions)
 {
-	struct ckpt_region *ranges = (void *)(uintptr_t)search->ranges;
+	void *before = (void *)(uintptr_t)search->ranges;
+	struct ckpt_region *ranges = reallocarray(before, search->range_count + regions->count + 1, sizeof(*ranges));
 
-	ranges = reallocarray(ranges, search->range_count + regions->count + 1, sizeof(*ranges));
 	if (!ranges)
 		return -ENOMEM;
 	search->ranges = (uintptr_t)ranges;

@@ -180,6 +180,14 @@ static inline uint64_t next_random(uint64_t *state)
 	return *state;
 }
 
+/* Of what a test does at each place in turn, or thousands of times, "check -q" has one in so many done. */
+static inline unsigned int sweep_step(void)
+{
+	const char *step = getenv("CKPT_TEST_STEP");
+
+	return step ? (unsigned int)atoi(step) : 1;
+}
+
 /* Every fourth seed's page does not compress. */
 static inline void seed_fill(uint32_t seed, void *to, size_t length)
 {

@@ -162,7 +162,7 @@ static void print_row(struct climb *climb, enum step step)
 	struct overhead overhead = samples_overhead(&climb->rungs[STEP_BASELINE].seconds, &rung->seconds);
 	double median = samples_median(&rung->seconds);
 
-	printf("%u %-38s %9.2f %9.2f %9.2f", step + 1, steps[step].describe, median, samples_min(&rung->seconds),
+	printf("%u %-38s %9.2f %9.2f %9.2f", (unsigned int)step + 1, steps[step].describe, median, samples_min(&rung->seconds),
 	       samples_max(&rung->seconds));
 	if (step != STEP_BASELINE)
 		printf(" %7.1f %% [%.1f, %.1f] %s", overhead.percent, overhead.low, overhead.high, verdict(rung, &overhead));

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
 # Goes on with a job that `ckptctl export` has written beside this script, with CRIU alone: ckpt is not needed.
 #
 # Usage: ./restore.sh [--files] [OPTION of criu restore]...	(as root)

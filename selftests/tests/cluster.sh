@@ -20,9 +20,11 @@ tell() {
 # Its process is $guest, QEMU's is in $work/pid.ADDRESS, what it says in $work/nodeADDRESS.
 boot() { # ADDRESS SCRIPT [ARGUMENT…]
 	address=$1
-	shift
+	script=$2
+	shift 2
 	selftests/vm/run "$KERNEL" --net "cluster$$:$address" --mem 768 --share "$share" --pidfile "$work/pid.$address" \
-		--console "$work/console.$address" --timeout "${guest_timeout:-800}" -- "/usr/lib/ckpt/tests/$@" >"$work/node$address" 2>&1 &
+		--console "$work/console.$address" --timeout "${guest_timeout:-800}" -- "/usr/lib/ckpt/tests/$script" "$@" \
+		>"$work/node$address" 2>&1 &
 	guest=$!
 	guests="$guests $guest"
 }

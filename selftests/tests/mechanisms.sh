@@ -40,6 +40,8 @@ killed_while_frozen() {
 	memory_job_finish
 }
 
+has_userfaultfd() { find "/proc/$1/fd" -lname '*userfaultfd*' | grep .; } # PID
+
 # With ckptd its userfaultfd of the job goes.
 killed_with_userfaultfd() {
 	configure "mechanism = uffd-wp"
@@ -49,8 +51,8 @@ killed_with_userfaultfd() {
 	progress 3
 	ckptd_start
 	await "an epoch" 60 field_is_least epochs 1
-	grep -l userfaultfd /proc/"$(cat /tmp/ckptd.pid)"/fdinfo/* >/dev/null || ls -l /proc/"$(cat /tmp/ckptd.pid)"/fd | grep userfaultfd
-	if ls -l /proc/"$(field pid)"/fd | grep userfaultfd; then
+	grep -l userfaultfd /proc/"$(cat /tmp/ckptd.pid)"/fdinfo/* >/dev/null || has_userfaultfd "$(cat /tmp/ckptd.pid)"
+	if has_userfaultfd "$(field pid)"; then
 		echo "the job has a userfaultfd"
 		return 1
 	fi

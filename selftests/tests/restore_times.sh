@@ -60,5 +60,5 @@ for mib in ${*:-256 1024 4096}; do
 	measure "$mib" lazy
 	measure "$mib" lazy
 	ckptd_stop
-	rm -rf "$store"/*
+	rm -rf "${store:?}"/*
 done

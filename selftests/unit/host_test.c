@@ -74,7 +74,8 @@ static void test_memory(void **state)
 {
 	json_t *swap;
 
-	compare(node("fpu", "6.1"), node("fpu", "6.1"), 16 * GIB_KIB, -ENOTSUP, "this node has 16.0 GiB of memory and swap, and one of the job's processes needs 16.0");
+	compare(node("fpu", "6.1"), node("fpu", "6.1"), 16 * GIB_KIB, -ENOTSUP,
+		"this node has 16.0 GiB of memory and swap, and one of the job's processes needs 16.0");
 	compare(node("fpu", "6.1"), node("fpu", "6.1"), 16 * GIB_KIB - 1, 0, "");
 	/* A job may have run in both. */
 	swap = node("fpu", "6.1");

@@ -172,14 +172,14 @@ static void check_newest(void)
 static void long_run(const char *name, unsigned int hot_pages, unsigned int stay, bool checkpoints)
 {
 	struct figures figures = { 0 };
-	unsigned int epoch, page;
+	unsigned int epochs = EPOCHS / sweep_step() / EPOCHS_PER_CHECKPOINT * EPOCHS_PER_CHECKPOINT, epoch, page;
 	bool last;
 
 	for (page = 0; page < PAGES; page++)
 		page_write(page);
 	stream_epoch(false, &figures);
 	figures.dirty = figures.written = 0;
-	for (epoch = 1; epoch <= EPOCHS; epoch++) {
+	for (epoch = 1; epoch <= epochs; epoch++) {
 		regions_clear(&written);
 		job_runs(epoch, hot_pages, stay);
 		last = checkpoints && epoch % EPOCHS_PER_CHECKPOINT == 0;
