@@ -42,6 +42,14 @@ void client_error(struct client *client, int status, const char *text)
 	json_decref(answer);
 }
 
+void client_wait(struct client *client, const char *text)
+{
+	json_t *answer = json_pack("{s:s, s:s}", "event", "wait", "text", text);
+
+	client_send(client, answer, NULL, 0);
+	json_decref(answer);
+}
+
 bool client_is_behind(const struct client *client)
 {
 	int bytes = 0;

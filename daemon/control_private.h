@@ -85,6 +85,8 @@ void control_unlisten(struct control *control);
 /* Without waiting. One that does not read is hung up on, and freed by the loop later. */
 void client_send(struct client *client, const json_t *message, const int *fds, size_t count);
 void client_error(struct client *client, int status, const char *text);
+/* It is to ask again, in a moment. */
+void client_wait(struct client *client, const char *text);
 /* Whether its user may have one more job, that the request which it has sent is for. */
 int client_check_run(const struct client *client, struct problem *problem);
 /* It has not read what it was told before: it may have been stopped. */

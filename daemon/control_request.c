@@ -145,7 +145,10 @@ static void serve_run(struct client *client, const json_t *request)
 		ret = problem_set(&problem, EBUSY, "one run per connection");
 	else if (ret == 0 && slot && resume && !slot->client)
 		slot_attach(slot, client);
-	else if (ret == 0 && slot)
+	else if (ret == 0 && slot && !slot->client) {
+		client_wait(client, "who ran this job here before is gone, and it is being ended; waiting for that");
+		return;
+	} else if (ret == 0 && slot)
 		ret = problem_set(&problem, EBUSY, "the job %s runs on this node already; two of one job "
 				  "cannot run at a time. Use another name (--job NAME)", id);
 	else if (ret == 0 && control->deadline_ms) {

@@ -68,6 +68,8 @@ struct run {
 	struct progress progress; /* of a restore, where a person looks on */
 	json_t *notes;          /* that wait for the job to run; see take_note() */
 	bool told_away;
+	bool waits;             /* ckptd cannot begin the job yet: it is to be asked again */
+	bool told_wait;
 	int64_t lease_until_ms; /* the job is this node's until then */
 	int status;             /* -1: not ended */
 	int end_signal;
@@ -200,7 +202,7 @@ static int send_request(struct run *run, bool resume)
 		json_decref(request);
 		return run->connection;
 	}
-	ret = wire_send(run->connection, request, &in, !resume && pass_stdin(), 0);
+	ret = wire_send(run->connection, request, &in, !run->running && pass_stdin(), 0);
 	json_decref(request);
 	return ret;
 }
@@ -526,7 +528,12 @@ static void take_event(struct run *run, const json_t *event)
 		return;
 	}
 	progress_end(&run->progress);
-	if (!strcmp(kind, "note")) {
+	if (!strcmp(kind, "wait")) {
+		run->waits = true;
+		if (!run->told_wait)
+			say("%s", text);
+		run->told_wait = true;
+	} else if (!strcmp(kind, "note")) {
 		take_note(run, text);
 	} else if (!strcmp(kind, "running")) {
 		begin_outputs(run, event);
@@ -551,13 +558,14 @@ static void receive_events(struct run *run)
 	json_t *event;
 	int ret = wire_receive(run->connection, &run->input, 0), err = 0;
 
+	run->waits = false;
 	while (ret == 0 && run->status < 0 && (event = wire_next(&run->input, &err))) {
 		take_event(run, event);
 		json_decref(event);
 	}
 	if (ret == 0)
 		ret = err;
-	if (ret == 0 || run->status >= 0)
+	if ((ret == 0 && !run->waits) || run->status >= 0)
 		return;
 	close(run->connection);
 	run->connection = -1;
@@ -566,7 +574,7 @@ static void receive_events(struct run *run)
 
 static void reconnect(struct run *run)
 {
-	int ret = send_request(run, true);
+	int ret = send_request(run, !run->waits);
 
 	if (ret == 0) {
 		run->told_away = false;
@@ -581,12 +589,21 @@ static void reconnect(struct run *run)
 	run->told_away = true;
 }
 
+/* Before there is a job to pass it on to, a signal that ends programs ends us. */
 static void receive_signal(struct run *run)
 {
 	struct signalfd_siginfo info;
+	int number;
 
-	if (read(run->signals, &info, sizeof(info)) == sizeof(info))
-		forward_signal(run, (int)info.ssi_signo);
+	if (read(run->signals, &info, sizeof(info)) != sizeof(info))
+		return;
+	number = (int)info.ssi_signo;
+	if (!run->waits && (run->connection >= 0 || run->running)) {
+		forward_signal(run, number);
+	} else if (number == SIGHUP || number == SIGINT || number == SIGQUIT || number == SIGTERM) {
+		run->end_signal = number;
+		run->status = 128 + number;
+	}
 }
 
 static bool is_refused(const struct run *run)

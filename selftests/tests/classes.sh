@@ -175,6 +175,17 @@ ends() {
 	await "the restore" 90 restored 4
 	progress 3
 
+	echo "== its run is killed, and the same line comes before the job has ended"
+	kill -9 $run
+	job_start
+	waiting=$run
+	await "the refusal to begin it twice" 60 grep -q "who ran this job here before is gone.*waiting" err
+	kill -INT $waiting
+	run_ends 130
+	job_start
+	await "the restore" 120 restored 5
+	progress 3
+
 	echo "== one that ends it for good"
 	kill -INT $run
 	run_ends 130

@@ -22,8 +22,10 @@ slurm_start() { # DAEMON
 	# As it is without systemd: slurmd makes its cgroup there.
 	echo "IgnoreSystemd=yes" >/etc/slurm/cgroup.conf
 	mkdir -p /sys/fs/cgroup/system.slice
-	"$1" -D >"/share/$name.$1.log" 2>&1 </dev/null &
+	slurm_run "$1"
 }
+
+slurm_run() { "$1" -D >>"/share/$name.$1.log" 2>&1 </dev/null & } # DAEMON
 
 # --- a compute node ---
 
@@ -371,6 +373,29 @@ limit_is_held() {
 	echo "held, released, and goes on"
 }
 
+# A node that was off for so short that nobody noticed: Slurm finds it without the job. The fifth time is too often; what
+# was requeued before, by a limit, a preemption, by hand and from a node that was declared down, does not count.
+limit_is_lost_too_often() {
+	await_told "$limit" JobState=RUNNING
+	await "its output" 60 test -e limit/out
+	restored=$(grep -c "goes on from checkpoint" limit/out) || :
+	for time in 1 2 3 4 5; do
+		await_restored limit/out $((restored + time - 1))
+		steps_more limit/out 1
+		has_checkpoint "$limit" || on node2 "checkpoint $limit"
+		on node2 "kill -9 \$(pgrep -x slurmd) \$(pgrep -x slurmstepd) \$(pgrep -f '/job0*$limit/slurm_script'); slurm_run slurmd"
+		[ $time = 5 ] || await_told "$limit" JobState=PENDING
+	done
+	await_told "$limit" Reason=JobHeldAdmin
+	retire_removes_nothing
+	retire_removes_nothing --all
+	has_checkpoint "$limit"
+	scontrol release "$limit"
+	await_restored limit/out $((restored + 5))
+	steps_more limit/out 5
+	echo "lost five times, held, released, and goes on"
+}
+
 limit_is_cancelled() {
 	scancel "$limit"
 	await_told "$limit" JobState=CANCELLED
@@ -391,7 +416,7 @@ waits_by_default() {
 	sed -i /AuthInfo/d /etc/slurm/slurm.conf
 	kill "$slurmctld"
 	wait "$slurmctld"
-	slurmctld -D >>"/share/$name.slurmctld.log" 2>&1 </dev/null &
+	slurm_run slurmctld
 	plain=$(submit plain --requeue --wrap="sleep 1000")
 	await_told "$plain" JobState=RUNNING
 	scontrol requeue "$plain"
@@ -402,7 +427,8 @@ waits_by_default() {
 
 controller_jobs() { # [STEP…]
 	[ $# -gt 0 ] || set -- array_starts limit_starts script_starts all_run limit_is_met node_is_lost script_is_killed \
-		all_go_on all_are_preempted jobs_complete limit_is_held limit_is_cancelled waits_by_default
+		all_go_on all_are_preempted jobs_complete limit_is_held limit_is_lost_too_often \
+		limit_is_cancelled waits_by_default
 	for step; do
 		begin=$(uptime_s)
 		$step
