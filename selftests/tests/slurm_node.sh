@@ -373,6 +373,11 @@ limit_is_held() {
 	echo "held, released, and goes on"
 }
 
+# Slurm gives a batch job 10 s to appear on its node (BatchStartTimeout).
+runs_long_enough() { # ID
+	[ $(($(date +%s) - $(date -d "$(squeue -h -j "$1" -o %S)" +%s))) -gt 11 ]
+}
+
 # A node that was off for so short that nobody noticed: Slurm finds it without the job. The fifth time is too often; what
 # was requeued before, by a limit, a preemption, by hand and from a node that was declared down, does not count.
 limit_is_lost_too_often() {
@@ -383,7 +388,8 @@ limit_is_lost_too_often() {
 		await_restored limit/out $((restored + time - 1))
 		steps_more limit/out 1
 		has_checkpoint "$limit" || on node2 "checkpoint $limit"
-		on node2 "kill -9 \$(pgrep -x slurmd) \$(pgrep -x slurmstepd) \$(pgrep -f '/job0*$limit/slurm_script'); slurm_run slurmd"
+		await "Slurm to expect it there" 60 runs_long_enough "$limit"
+		on node2 "kill -9 \$(pgrep -x slurmd) \$(pgrep -x slurmstepd) \$(pgrep -x ckptctl); slurm_run slurmd"
 		[ $time = 5 ] || await_told "$limit" JobState=PENDING
 	done
 	await_told "$limit" Reason=JobHeldAdmin
