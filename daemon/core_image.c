@@ -20,11 +20,13 @@
 
 enum {
 	CORE_THREAD_INFO = 2,
+	CORE_TASK = 3,
 	CORE_THREAD = 5,
 	THREAD_INFO_CLEAR_TID = 1,
 	THREAD_INFO_REGISTERS = 2,
 	THREAD_ROBUST_LIST = 1,
 	THREAD_DEATH_SIGNAL = 8,
+	TASK_SUBREAPER = 18,
 };
 
 static int add_page(struct regions *regions, uint64_t address)
@@ -118,4 +120,24 @@ int core_image_outlives_parent(const char *directory, pid_t thread, struct probl
 		if (field.number == THREAD_DEATH_SIGNAL && field.value)
 			ret = clear_byte(path, field.place - bytes, problem);
 	return entry.bad ? image_unknown(path, problem) : ret;
+}
+
+int core_image_adopts(const char *directory, pid_t process, bool *adopts, struct problem *problem)
+{
+	char path[PATH_MAX];
+	cleanup_free uint8_t *bytes = NULL;
+	struct image_reader core, entry;
+	struct image_field field;
+	int ret;
+
+	*adopts = false;
+	snprintf(path, sizeof(path), "%s/core-%d.img", directory, process);
+	ret = image_read(path, MAGIC_CORE, &bytes, &core, problem);
+	if (ret)
+		return ret;
+	entry = image_inner(&core, CORE_TASK);
+	while (image_next(&entry, &field))
+		if (field.number == TASK_SUBREAPER)
+			*adopts = field.value != 0;
+	return entry.bad ? image_unknown(path, problem) : 0;
 }

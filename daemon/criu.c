@@ -23,6 +23,7 @@
 
 #include "cgroup.h"
 #include "cleanup.h"
+#include "core_image.h"
 #include "directory.h"
 #include "faults.h"
 #include "init_spec.h"
@@ -68,7 +69,8 @@ struct command {
 	char fsuid[64];
 	char restore[PATH_MAX + 16];
 	char preload[PATH_MAX + 16];
-	char *environment[6];
+	char adopts[32];
+	char *environment[7];
 	size_t variables;
 	cpu_set_t cpus;         /* none: as ckptd has */
 };
@@ -575,11 +577,19 @@ void criu_dump_cancel(struct criu_run *run, const struct criu_job *job, int time
 int criu_restore_start(struct criu_run *run, const struct criu_job *job, struct problem *problem)
 {
 	struct command command;
+	bool adopts;
+	int ret;
 
 	*run = RUN_NONE;
+	ret = core_image_adopts(job->images, INIT_ROOT_PID, &adopts, problem);
+	if (ret)
+		return ret;
 	command_init(&command, job, "restore");
 	snprintf(command.restore, sizeof(command.restore), "CKPT_RESTORE=%s", job->images);
 	command_set(&command, command.restore);
+	snprintf(command.adopts, sizeof(command.adopts), "CKPT_ADOPTS=%d", INIT_ROOT_PID);
+	if (adopts)
+		command_set(&command, command.adopts);
 	command_add(&command, "-o");
 	command_add(&command, "restore.log");
 	if (sched_getaffinity(job->caller, sizeof(command.cpus), &command.cpus))

@@ -80,7 +80,10 @@ struct criu_job {
 	bool lazy;              /* restore: pages come later, from lazy-pages.socket in the images */
 };
 
-/* -ENOTSUP: its parent has ended, so it is none of the processes that CRIU finds from the first one. */
+/*
+ * -ENOTSUP: its parent has ended, so it is none of the processes that CRIU finds from the first one; or one was adopted so
+ * that CRIU finds no way to its session at a restore.
+ */
 int criu_check_parent(const struct criu_job *job, pid_t pid, struct problem *problem);
 
 /*

@@ -188,13 +188,36 @@ int criu_check_stopped(pid_t pid, int pidfd, struct problem *problem)
 	return proc_each_descriptor(pid, check_stopped, &check);
 }
 
+/*
+ * At a restore a process gets its session by being forked: by its leader, by one of that session, or by the job's first
+ * process, for which CRIU makes up a leader that has ended.
+ */
+static bool session_is_reached(const struct criu_job *job, pid_t pid)
+{
+	pid_t session = getsid(pid), above = proc_parent(pid), inner;
+
+	if (session <= 0 || session == pid || getsid(above) == session)
+		return true;
+	if (proc_namespace_pid(above, &inner) || inner == INIT_ROOT_PID)
+		return true;
+	while (above > 0 && above != job->init_pid && above != session)
+		above = proc_parent(above);
+	return above != job->init_pid;
+}
+
 int criu_check_parent(const struct criu_job *job, pid_t pid, struct problem *problem)
 {
 	pid_t inner;
 
-	if (proc_parent(pid) != job->init_pid || proc_namespace_pid(pid, &inner) || inner == INIT_ROOT_PID)
+	if (proc_namespace_pid(pid, &inner) || inner == INIT_ROOT_PID)
 		return 0;
-	return problem_set(problem, ENOTSUP, "process %d (%d inside the job) has outlived its parent, and CRIU saves only the "
-			   "first process and its descendants: let the program not make a daemon of it, or run all under one "
-			   "that adopts it ('tini -s -- COMMAND')", pid, inner);
+	if (proc_parent(pid) == job->init_pid)
+		return problem_set(problem, ENOTSUP, "process %d (%d inside the job) has outlived its parent, and CRIU saves only "
+				   "the first process and its descendants: let the program not make a daemon of it, or run all "
+				   "under one that adopts it ('tini -s -- COMMAND')", pid, inner);
+	if (!session_is_reached(job, pid))
+		return problem_set(problem, ENOTSUP, "process %d (%d inside the job) was adopted by another process than the "
+				   "job's first one, outside of its session, where CRIU could not restore it: let the first one "
+				   "adopt it ('ckptctl run … -- tini -s -- COMMAND')", pid, inner);
+	return 0;
 }

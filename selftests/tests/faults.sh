@@ -333,6 +333,30 @@ while not os.path.exists("stop"):
         orphan = None
     time.sleep(0.1)
 print("ok")'
+	# shellcheck disable=SC2016 # for the job's shell
+	hold_start adopted sh -c 'python3 -uc "$0"; exit $?' '
+import ctypes, os, signal, time
+ctypes.CDLL(None).prctl(36, 1) # PR_SET_CHILD_SUBREAPER
+pids, told = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    pid = os.fork()
+    if pid:
+        os.write(told, str(pid).encode())
+        os._exit(0)
+    signal.pause()
+os.wait()
+orphan = int(os.read(pids, 100))
+step = 0
+while not os.path.exists("stop"):
+    step += 1
+    print("step", step)
+    if orphan and os.path.exists("release"):
+        os.kill(orphan, 9)
+        os.wait()
+        orphan = None
+    time.sleep(0.1)
+print("ok")'
 	hold_start semaphore python3 -uc '
 import ctypes, os, time
 counter, semaphore = [ctypes.CDLL(None).eventfd(3, flags) for flags in (0, 1)]
@@ -370,6 +394,7 @@ print("ok")'
 	*) ckptctl checkpoint 1000-pair && touch /home/scientist/pair/stop ;;
 	esac
 	check_kind orphan 'process [0-9]* ([0-9]* inside the job) has outlived its parent'
+	check_kind adopted 'process [0-9]* ([0-9]* inside the job) was adopted by another process than the job.s first'
 	check_kind semaphore 'process [0-9]* has an eventfd that counts one by one (EFD_SEMAPHORE, descriptor 4)'
 	check_kind deleted 'criu cannot save the job: .*the program has a deleted file open that is too large: set ghost_limit = '
 	check_kind service 'criu cannot save the job: .*External socket.*let it close that'

@@ -15,7 +15,7 @@ seed=${SEED:-$(date +%s)}
 interruptions=${INTERRUPTIONS:-1}
 at_once=3
 if [ $# = 0 ]; then
-	set -- objects tcp-close tcp-loopback tcp-full
+	set -- objects adopter tcp-close tcp-loopback tcp-full
 	# What depends less on the kernel, and on its CRIU.
 	[ "$KERNEL" != "$(awk '!/^#/ && NF { print $1; exit }' selftests/kernels)" ] || set -- "$@" numpy pipeline openmp
 else
