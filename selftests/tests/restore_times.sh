@@ -52,6 +52,7 @@ measure() { # MIB eager|lazy
 for mib in ${*:-256 1024 4096}; do
 	configure "epoch_interval = auto"
 	ckptd_start
+	rm -f "$job_dir"/*
 	run_start --job "size$mib" -- python3 -c "$job" "$mib"
 	await "its first words" 900 grep -q '^step 3' out
 	ckptctl drain

@@ -390,10 +390,10 @@ limit_is_lost_too_often() {
 		# What came after the last one is cut off its output, also that it was restored.
 		on node2 "checkpoint $limit"
 		await "Slurm to expect it there" 60 runs_long_enough "$limit"
-		on node2 "kill -9 \$(pgrep -x slurmd) \$(pgrep -x slurmstepd) \$(pgrep -x ckptctl); slurm_run slurmd"
+		on node2 "kill -9 \$(pgrep -x slurmd) \$(pgrep -x slurmstepd) \$(pgrep -x workload); slurm_run slurmd"
 		[ $time = 5 ] || await_told "$limit" JobState=PENDING
 	done
-	await_told "$limit" Reason=JobHeldAdmin
+	await_told "$limit" Reason=JobHoldMaxRequeue
 	retire_removes_nothing
 	retire_removes_nothing --all
 	has_checkpoint "$limit"
