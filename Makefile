@@ -197,10 +197,6 @@ style: programs
 	$(Q)selftests/prepare style
 	$(Q)selftests/style
 
-# Which lines of daemon and tools run in the unit tests, and in guest tests: make coverage TESTS="roundtrip faults"
-coverage:
-	$(Q)selftests/coverage $(TESTS)
-
 # With a kernel that finds mistakes: KASAN, lockdep, kmemleak. The first time it is built, which takes half an hour.
 # With more emulated CPUs than there are cores, spinning on locks that lockdep watches takes most of the time.
 DEBUG_KERNEL ?= 6.12
@@ -305,7 +301,7 @@ clean:
 	$(Q)rm -rf $(BUILD)
 
 .PHONY: all programs man completions guest-tests unit-tests fuzz-tests fuzz module module-install dkms-install dkms-uninstall check \
-	check-unit style coverage check-debug check-programs soak interruptions ladder restore-times demo install uninstall \
+	check-unit style check-debug check-programs soak interruptions ladder restore-times demo install uninstall \
 	source deb rpm clean FORCE
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
