@@ -14,6 +14,7 @@ node_script=programs_node.sh
 seed=${SEED:-$(date +%s)}
 interruptions=${INTERRUPTIONS:-1}
 at_once=3
+node_timeout=500
 if [ $# = 0 ]; then
 	set -- objects adopter tcp-close tcp-loopback tcp-full
 	# What depends less on the kernel, and on its CRIU.
