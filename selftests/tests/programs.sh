@@ -16,7 +16,7 @@ interruptions=${INTERRUPTIONS:-1}
 at_once=3
 node_timeout=500
 if [ $# = 0 ]; then
-	set -- objects adopter tcp-close tcp-loopback tcp-full
+	set -- objects tcp-close tcp-loopback tcp-full
 	# What depends less on the kernel, and on its CRIU.
 	[ "$KERNEL" != "$(awk '!/^#/ && NF { print $1; exit }' selftests/kernels)" ] || set -- "$@" numpy pipeline openmp
 else

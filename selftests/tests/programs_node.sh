@@ -3,8 +3,7 @@
 # Usage: programs_node.sh NAME PHASE	One boot of a node, for programs.sh. Each line of /share/jobs is the name of a program
 #					in programs/: a script that takes its length as an argument, works in its own
 #					directory, and leaves its results in "result…" and on standard output. What its
-#					header says after TCP it has: connections, that are closed, or only listening ones. When
-#					what it says after BEGUN succeeds, its real work is under way: the moment comes then.
+#					header says after TCP it has: connections, that are closed, or only listening ones.
 #	interrupt	the programs begin or go on, an interruption is announced at a random moment, they are saved
 #	end		they go on and end; each was interrupted, and has the results of a run that was not
 set -eu
@@ -88,12 +87,6 @@ jobs_run() {
 	[ "$running" -ge "$(find /tmp -name 'run.*' | wc -l)" ]
 }
 
-# What it does first is often another program's work, like a compiler's, which would be all that is interrupted.
-job_begun() {
-	begun=$(field_of "$program" BEGUN)
-	[ -e ended ] || [ -z "$begun" ] || await "$program's real work" 300 sh -c "$begun"
-}
-
 # Those in $jobs.
 jobs_begin() {
 	rm -f /tmp/run.*
@@ -118,7 +111,6 @@ job_saved() {
 interrupt() {
 	jobs_begin
 	await "the programs to run" 150 jobs_run
-	each_job job_begun
 	random_below 60
 	echo "$(tr '\n' ' ' <"$jobs")are interrupted after $((random / 10)).$((random % 10)) s"
 	sleep "$((random / 10)).$((random % 10))"
