@@ -482,7 +482,7 @@ static bool end_outputs(struct run *run, bool ours)
 		const struct output *output = &run->outputs[i];
 		struct stat st;
 
-		if (!output->error || fstat(output->source, &st))
+		if (!output->error || fstat(output->source, &st) || st.st_size <= output->delivered)
 			continue;
 		complete = false;
 		say("the last %lld bytes of its %s are lost: %s", (long long)(st.st_size - output->delivered), output_words[i],
@@ -499,7 +499,6 @@ static void take_end(struct run *run, const json_t *event)
 {
 	const json_t *killed = json_object_get(event, "killed");
 	const char *text = json_string_value(json_object_get(event, "text"));
-
 	bool complete = end_outputs(run, true);
 
 	if (text)

@@ -6,7 +6,7 @@
 set -eu
 . "${0%/*}/lib.sh"
 
-spool_kib() { du -k /var/lib/ckpt/jobs/*/stdout | cut -f 1; }
+is_given_back() { [ "$(du -k /var/lib/ckpt/jobs/*/stdout | cut -f 1)" -le 2048 ]; }
 output_is() { [ "$(stat -Lc %s out)" = "$1" ]; } # BYTES
 output_is_least() { [ "$(stat -Lc %s out)" -ge "$1" ]; } # BYTES
 
@@ -25,6 +25,9 @@ while not os.path.exists("stop"):
     if os.path.exists("more"):
         lines(int(open("more").read()))
         os.unlink("more")
+    if os.path.exists("empty"):
+        os.truncate(1, 0)
+        os.unlink("empty")
     time.sleep(0.05)
 '
 printer_start() { run_start --job printer -- python3 -c "$printer" "$1"; } # LINES
@@ -40,7 +43,7 @@ taken_once() {
 	ckptd_start
 	printer_start 500000
 	await "its output" 90 output_is 32000000
-	await "its room to be given back" 60 sh -c '[ "$(du -k /var/lib/ckpt/jobs/*/stdout | cut -f 1)" -le 2048 ]'
+	await "its room to be given back" 60 is_given_back
 	await "an epoch" 60 field_is_least epochs 1
 	ckptctl checkpoint 1000-printer
 	more 100000
@@ -52,7 +55,7 @@ taken_once() {
 	await "the restore" 90 grep -q "goes on from checkpoint" err
 	more 200000
 	await "as much as before and more" 90 output_is_least 44800000
-	[ "$(spool_kib)" -le 2048 ]
+	is_given_back
 	touch stop
 	run_ends 0
 	check_lines 700000
@@ -97,7 +100,22 @@ ends_without_room() {
 	grep "the last 2151424 bytes of its standard output are lost" err
 }
 
-for case in ${*:-taken_once waits_for_room ends_without_room}; do
+# What the job itself takes back is not lost.
+emptied_without_room() {
+	configure
+	ckptd_start
+	little_room 1
+	printer_start 50000
+	await "the end of the room" 60 grep -q "No space left on device" err
+	as_scientist touch empty
+	await "the job to empty it" 60 test ! -e empty
+	touch stop
+	run_ends 0
+	fails grep "are lost" err
+	check_no_trace
+}
+
+for case in ${*:-taken_once waits_for_room ends_without_room emptied_without_room}; do
 	try "$case" "$case"
 	! mountpoint -q "$job_dir/small" || umount "$job_dir/small"
 done
