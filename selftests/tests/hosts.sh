@@ -17,11 +17,11 @@ refuses() { # NODE WHY
 }
 
 # Without pku there is less that XSAVE stores.
-node_cpu=max,pku=off
+node_cpu=max,erms=off,pku=off
 boot node1 interrupt
-node_cpu=max,pku=off,adx=off
+node_cpu=max,erms=off,pku=off,adx=off
 refuses node2 "this node's CPU lacks what the job may rely on since it ran on node1: adx; restore it"
-node_cpu=max
+node_cpu=max,erms=off
 refuses node3 "this node's CPU differs too much from the one that the job ran on, says criu: "
-node_cpu=max,pku=off
+node_cpu=max,erms=off,pku=off
 boot node2 end

@@ -24,6 +24,7 @@ configure_slurm() { # [LINE]…
 		SchedulerParameters=sched_interval=2,bf_interval=5,batch_sched_delay=0
 		MessageTimeout=60
 		KillWait=60
+		BatchStartTimeout=1
 		ProctrackType=proctrack/cgroup
 		TaskPlugin=task/none
 		SelectType=select/cons_tres

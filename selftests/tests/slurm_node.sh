@@ -373,9 +373,9 @@ limit_is_held() {
 	echo "held, released, and goes on"
 }
 
-# Slurm gives a batch job 10 s to appear on its node (BatchStartTimeout).
+# Slurm gives a batch job BatchStartTimeout, and 10 s for messages, to appear on its node.
 runs_long_enough() { # ID
-	[ $(($(date +%s) - $(date -d "$(squeue -h -j "$1" -o %S)" +%s))) -gt 11 ]
+	[ $(($(date +%s) - $(date -d "$(squeue -h -j "$1" -o %S)" +%s))) -gt 12 ]
 }
 
 # A node that was off for so short that nobody noticed: Slurm finds it without the job. The fifth time is too often; what

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The space that a job uses over thousands of short epochs, whose hot pages are now here, now there:
+ * The space that a job uses over hundreds of short epochs, whose hot pages are now here, now there:
  * never more than 1.5 times its live data and one epoch.  Live is what the page map or a kept
  * checkpoint has, each content of a page once.
  */
@@ -12,7 +12,7 @@
 #include "tracker_mechanism.h"
 
 #define PAGES 1024
-#define EPOCHS 3000
+#define EPOCHS 800
 #define EPOCHS_PER_CHECKPOINT 10
 #define KEEP 2
 #define STORED_BYTES (4096 + 16) /* of a page: with its hash */
