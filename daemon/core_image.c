@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -102,42 +103,55 @@ static int clear_byte(const char *path, off_t offset, struct problem *problem)
 	return problem_set(problem, errno, "cannot write %s: %s", path, strerror(errno));
 }
 
+struct core_file {
+	char path[PATH_MAX];
+	uint8_t *bytes;
+	struct image_reader core;
+};
+
+static void core_close(struct core_file *file)
+{
+	free(file->bytes);
+}
+
+#define cleanup_core __attribute__((cleanup(core_close)))
+
+static int core_open(const char *directory, pid_t thread, struct core_file *file, struct problem *problem)
+{
+	snprintf(file->path, sizeof(file->path), "%s/core-%d.img", directory, thread);
+	return image_read(file->path, MAGIC_CORE, &file->bytes, &file->core, problem);
+}
+
 /* A signal's number is one byte, and so is zero. */
 int core_image_outlives_parent(const char *directory, pid_t thread, struct problem *problem)
 {
-	char path[PATH_MAX];
-	cleanup_free uint8_t *bytes = NULL;
-	struct image_reader core, entry;
+	cleanup_core struct core_file file = { .bytes = NULL };
+	struct image_reader entry;
 	struct image_field field;
-	int ret;
+	int ret = core_open(directory, thread, &file, problem);
 
-	snprintf(path, sizeof(path), "%s/core-%d.img", directory, thread);
-	ret = image_read(path, MAGIC_CORE, &bytes, &core, problem);
 	if (ret)
 		return ret;
-	entry = image_inner(&core, CORE_THREAD);
+	entry = image_inner(&file.core, CORE_THREAD);
 	while (ret == 0 && image_next(&entry, &field))
 		if (field.number == THREAD_DEATH_SIGNAL && field.value)
-			ret = clear_byte(path, field.place - bytes, problem);
-	return entry.bad ? image_unknown(path, problem) : ret;
+			ret = clear_byte(file.path, field.place - file.bytes, problem);
+	return entry.bad ? image_unknown(file.path, problem) : ret;
 }
 
 int core_image_adopts(const char *directory, pid_t process, bool *adopts, struct problem *problem)
 {
-	char path[PATH_MAX];
-	cleanup_free uint8_t *bytes = NULL;
-	struct image_reader core, entry;
+	cleanup_core struct core_file file = { .bytes = NULL };
+	struct image_reader entry;
 	struct image_field field;
-	int ret;
+	int ret = core_open(directory, process, &file, problem);
 
 	*adopts = false;
-	snprintf(path, sizeof(path), "%s/core-%d.img", directory, process);
-	ret = image_read(path, MAGIC_CORE, &bytes, &core, problem);
 	if (ret)
 		return ret;
-	entry = image_inner(&core, CORE_TASK);
+	entry = image_inner(&file.core, CORE_TASK);
 	while (image_next(&entry, &field))
 		if (field.number == TASK_SUBREAPER)
 			*adopts = field.value != 0;
-	return entry.bad ? image_unknown(path, problem) : 0;
+	return entry.bad ? image_unknown(file.path, problem) : 0;
 }

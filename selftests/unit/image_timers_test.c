@@ -1,68 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Timers in CRIU's images: which are mended, and that damage is no crash. */
+#include "image_maker.h"
+
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
 
 #include "image_timers.h"
-
-struct image {
-	uint8_t bytes[512];
-	size_t length;
-};
-
-static void put(struct image *image, uint8_t byte)
-{
-	image->bytes[image->length++] = byte;
-}
-
-static void put_u32(struct image *image, uint32_t value)
-{
-	for (int i = 0; i < 4; i++)
-		put(image, (uint8_t)(value >> 8 * i));
-}
-
-static void put_varint(struct image *image, uint64_t value)
-{
-	for (; value > 0x7f; value >>= 7)
-		put(image, (uint8_t)(value | 0x80));
-	put(image, (uint8_t)value);
-}
-
-static void put_number(struct image *image, unsigned int field, uint64_t value)
-{
-	put_varint(image, field << 3);
-	put_varint(image, value);
-}
-
-static void put_message(struct image *image, unsigned int field, const struct image *inner)
-{
-	put_varint(image, field << 3 | 2);
-	put_varint(image, inner->length);
-	memcpy(image->bytes + image->length, inner->bytes, inner->length);
-	image->length += inner->length;
-}
-
-static void put_record(struct image *image, const struct image *record)
-{
-	put_u32(image, (uint32_t)record->length);
-	memcpy(image->bytes + image->length, record->bytes, record->length);
-	image->length += record->length;
-}
-
-static struct image begin(uint32_t magic)
-{
-	struct image image = { .length = 0 };
-
-	put_u32(&image, 0x54564319);
-	put_u32(&image, magic);
-	return image;
-}
 
 static struct image timerfd(uint64_t ticks, uint64_t seconds, uint64_t nanoseconds, uint64_t interval)
 {
@@ -98,7 +40,7 @@ static struct image other_file(void)
 
 static void test_timerfds(void **state)
 {
-	struct image image = begin(0x56303138), expected = begin(0x56303138);
+	struct image image = image_begin(0x56303138), expected = image_begin(0x56303138);
 	struct image records[] = {
 		other_file(),
 		timerfd(1, 0, 0, 50000000),             /* expired, not read */
@@ -131,8 +73,7 @@ static struct image itimer(uint64_t interval_s, uint64_t interval_us, uint64_t l
 
 static struct image core(struct image real, struct image prof)
 {
-	struct image image = begin(0x55053847), virtual = itimer(0, 0, 0), timers = { .length = 0 },
-		     task = { .length = 0 }, record = { .length = 0 };
+	struct image virtual = itimer(0, 0, 0), timers = { .length = 0 }, task = timers, record = timers;
 
 	put_message(&timers, 1, &real);
 	put_message(&timers, 2, &virtual);
@@ -141,8 +82,7 @@ static struct image core(struct image real, struct image prof)
 	put_message(&task, 7, &timers);
 	put_number(&record, 1, 1);
 	put_message(&record, 3, &task);
-	put_record(&image, &record);
-	return image;
+	return image_of(0x55053847, &record, 0);
 }
 
 static void expect_mended(struct image image, int mended, struct image expected)
@@ -182,7 +122,7 @@ static void expect_damaged(const struct image *image, size_t length)
 
 static void test_damage(void **state)
 {
-	struct image whole = core(itimer(0, 0, 20), itimer(0, 0, 0)), files = begin(0x56303138), record = timerfd(1, 0, 0, 9);
+	struct image whole = core(itimer(0, 0, 20), itimer(0, 0, 0)), files = image_begin(0x56303138), record = timerfd(1, 0, 0, 9);
 
 	put_record(&files, &record);
 	for (size_t length = 0; length < whole.length; length++)
