@@ -12,6 +12,7 @@
 #include "cgroup.h"
 #include "cleanup.h"
 #include "clock.h"
+#include "proc.h"
 
 /* A disk or a file server answers sooner. */
 #define QUIET_MS 500
@@ -46,19 +47,16 @@ static int add_ring(struct aio_rings *rings, pid_t pid, uint64_t address)
 
 static int find_rings(struct aio_rings *rings, pid_t pid)
 {
-	char path[64];
 	cleanup_fclose FILE *maps = NULL;
 	cleanup_free char *line = NULL;
 	uint64_t start;
 	size_t space = 0;
-	int ret = 0;
+	int ret = proc_file(pid, "maps", &maps);
 
-	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
-	maps = fopen(path, "re");
 	while (maps && ret == 0 && getline(&line, &space, maps) > 0)
 		if (strstr(line, " /[aio]") && sscanf(line, "%lx-", &start) == 1)
 			ret = add_ring(rings, pid, start);
-	return ret;
+	return ret ?: proc_file_end(maps);
 }
 
 /* 1: some have moved; their new places are noted. */

@@ -746,7 +746,7 @@ static int judge(const struct criu_job *job, const char *log, int status, struct
 	read_errors(job, log, errors, sizeof(errors));
 	remedy = remedy_of(errors);
 	return problem_set(problem, EIO, "criu %s: %s%s%s", what, *errors ? errors : code == EXIT_NO_START ?
-			   "it cannot be started in the job's namespaces" : "it does not say why",
+			   "it cannot be started in the job's namespaces: ckptd lacks descriptors or memory, or the job has ended" : "it does not say why",
 			   remedy ? ". " : "", remedy ? remedy : "");
 }
 

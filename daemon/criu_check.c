@@ -78,20 +78,21 @@ static int check_deleted(const struct check *check, int fds, const char *number,
 #define EVENTFD "anon_inode:[eventfd]"
 #define INOTIFY "anon_inode:inotify"
 
-/* 1: it was made with EFD_SEMAPHORE; 0: it was not; -ENOTSUP: the kernel (before 6.5) does not say. */
+/* 1: it was made with EFD_SEMAPHORE; 0: it was not; -ENOTSUP: the kernel (before 6.5) does not say; or another -errno. */
 static int eventfd_kind(pid_t pid, const char *number, uint64_t *count)
 {
-	char path[64], line[128];
+	char name[64], line[128];
 	cleanup_fclose FILE *file = NULL;
-	int semaphore = -ENOTSUP;
+	int semaphore = -ENOTSUP, ret;
 
-	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%s", pid, number);
-	file = fopen(path, "re");
+	snprintf(name, sizeof(name), "fdinfo/%s", number);
+	ret = proc_file(pid, name, &file);
 	while (file && fgets(line, sizeof(line), file)) {
 		sscanf(line, "eventfd-count: %" SCNx64, count);
 		sscanf(line, "eventfd-semaphore: %d", &semaphore);
 	}
-	return file ? semaphore : 0;
+	ret = ret ?: proc_file_end(file);
+	return ret ?: file ? semaphore : 0;
 }
 
 /* By reading, of two more: a semaphore gives one, others give all. In the end it counts what it did; the job stands still. */
@@ -107,17 +108,29 @@ static bool eventfd_gives_one(int fd, uint64_t count)
 	return count && write(fd, &count, sizeof(count)) != sizeof(count);
 }
 
+static int cannot_look(const struct check *check, const char *number, int err)
+{
+	return problem_set(check->problem, err, "cannot look at descriptor %s of process %d: %s", number, check->pid, strerror(err));
+}
+
 static int refuse_semaphore(const struct check *check, const char *number)
 {
 	return problem_set(check->problem, ENOTSUP, "process %d has an eventfd that counts one by one (EFD_SEMAPHORE, descriptor %s), "
 			   "which CRIU makes an ordinary one of: let the program do without it", check->pid, number);
 }
 
+static int judge_eventfd(const struct check *check, const char *number, int kind)
+{
+	if (kind == 1)
+		return refuse_semaphore(check, number);
+	return kind == 0 || kind == -ENOTSUP ? 0 : cannot_look(check, number, -kind);
+}
+
 static int check_eventfd(const struct check *check, const char *number)
 {
 	uint64_t count;
 
-	return eventfd_kind(check->pid, number, &count) == 1 ? refuse_semaphore(check, number) : 0;
+	return judge_eventfd(check, number, eventfd_kind(check->pid, number, &count));
 }
 
 static int check_descriptor(void *arg, int fds, const char *number, const char *name)
@@ -132,23 +145,30 @@ static int check_descriptor(void *arg, int fds, const char *number, const char *
 	return ret ? ret : check_deleted(arg, fds, number, name);
 }
 
-int criu_check_task(pid_t pid, struct problem *problem)
+static int check_mappings(const struct check *check)
 {
-	char path[64], line[PATH_MAX + 128], name[PATH_MAX];
+	char line[PATH_MAX + 128], name[PATH_MAX];
 	unsigned long start, end;
 	cleanup_fclose FILE *maps = NULL;
-	struct check check = { .pid = pid, .problem = problem };
-	int ret = proc_each_descriptor(pid, check_descriptor, &check);
+	int ret = proc_file(check->pid, "maps", &maps);
 
-	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
-	maps = fopen(path, "re");
-	while (maps && ret == 0 && fgets(line, sizeof(line), maps)) {
+	while (maps && fgets(line, sizeof(line), maps)) {
 		if (sscanf(line, "%lx-%lx", &start, &end) == 2 && vma_is_high(start, end))
-			return vma_refuse_high((uint64_t)pid, start, end, problem);
-		if (sscanf(line, "%*s %*s %*s %*s %*s %4095[^\n]", name) == 1)
-			ret = check_name(&check, "a mapping of", name);
+			return vma_refuse_high((uint64_t)check->pid, start, end, check->problem);
+		if (sscanf(line, "%*s %*s %*s %*s %*s %4095[^\n]", name) == 1 &&
+		    check_name(check, "a mapping of", name))
+			return -ENOTSUP;
 	}
-	return ret;
+	ret = ret ?: proc_file_end(maps);
+	return ret ? problem_set(check->problem, -ret, "cannot look at the mappings of process %d: %s", check->pid,
+				 strerror(-ret)) : 0;
+}
+
+int criu_check_task(pid_t pid, struct problem *problem)
+{
+	struct check check = { .pid = pid, .problem = problem };
+
+	return proc_each_descriptor(pid, check_descriptor, &check, problem) ?: check_mappings(&check);
 }
 
 /* ---- when it stands still ---- */
@@ -156,9 +176,11 @@ int criu_check_task(pid_t pid, struct problem *problem)
 static int check_stopped_eventfd(const struct check *check, int fd, const char *number)
 {
 	uint64_t count = UINT64_MAX;
-	int semaphore = eventfd_kind(check->pid, number, &count);
+	int kind = eventfd_kind(check->pid, number, &count);
 
-	return semaphore == 1 || (semaphore < 0 && eventfd_gives_one(fd, count)) ? refuse_semaphore(check, number) : 0;
+	if (kind == -ENOTSUP)
+		kind = eventfd_gives_one(fd, count);
+	return judge_eventfd(check, number, kind);
 }
 
 static int check_stopped(void *arg, int fds, const char *number, const char *name)
@@ -170,9 +192,9 @@ static int check_stopped(void *arg, int fds, const char *number, const char *nam
 
 	if (!eventfd && strcmp(name, INOTIFY))
 		return 0;
-	fd = (int)syscall(SYS_pidfd_getfd, check->pidfd, atoi(number), 0);
+	fd = proc_take_descriptor(check->pidfd, number);
 	if (fd < 0)
-		return 0;
+		return fd == -ESRCH ? 0 : cannot_look(check, number, -fd);
 	if (eventfd)
 		return check_stopped_eventfd(check, fd, number);
 	if (ioctl(fd, FIONREAD, &bytes) == 0 && bytes)
@@ -185,7 +207,7 @@ int criu_check_stopped(pid_t pid, int pidfd, struct problem *problem)
 {
 	struct check check = { .pid = pid, .pidfd = pidfd, .problem = problem };
 
-	return proc_each_descriptor(pid, check_stopped, &check);
+	return proc_each_descriptor(pid, check_stopped, &check, problem);
 }
 
 /*

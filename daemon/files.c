@@ -64,12 +64,14 @@ struct sync {
 static int sync_descriptor(void *arg, int fds, const char *number, const char *path)
 {
 	const struct sync *sync = arg;
-	cleanup_close int fd = (int)syscall(SYS_pidfd_getfd, sync->pidfd, atoi(number), 0);
+	cleanup_close int fd = proc_take_descriptor(sync->pidfd, number);
 	struct stat st;
 	int flags;
 
-	if (fd < 0)
+	if (fd == -ESRCH)
 		return 0; /* closed meanwhile: the close has written it back or will fail for the job */
+	if (fd < 0)
+		return problem_set(sync->problem, -fd, "cannot write back %s, which the job has open: %s", path, strerror(-fd));
 	flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || flags & O_PATH || (flags & O_ACCMODE) == O_RDONLY || fstat(fd, &st) ||
 	    !S_ISREG(st.st_mode))
@@ -89,24 +91,32 @@ int files_open_mapping(pid_t pid, unsigned long start, unsigned long end)
 	identity_scope struct identity caller = { 0 };
 	char path[64];
 	struct stat owner;
+	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%d", pid);
 	if (stat(path, &owner))
-		return -1;
+		return -ENOENT;
 	snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", pid, start, end);
 	if (identity_enter(&caller, owner.st_uid, owner.st_gid))
-		return -1;
-	return open(path, O_RDONLY | O_CLOEXEC);
+		return -ENOENT;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0)
+		return fd;
+	return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : -ENOENT;
+}
+
+static int cannot_write_back(const char *path, int err, struct problem *problem)
+{
+	return problem_set(problem, err, "cannot write back %s, which the job has mapped: %s", path, strerror(err));
 }
 
 /* Shared writable mappings may outlive their descriptor. */
 static int sync_mappings(pid_t pid, struct problem *problem)
 {
-	char name[64], line[PATH_MAX + 128], mode[8], path[PATH_MAX];
+	char line[PATH_MAX + 128], mode[8], path[PATH_MAX];
 	cleanup_fclose FILE *maps = NULL;
+	int ret = proc_file(pid, "maps", &maps);
 
-	snprintf(name, sizeof(name), "/proc/%d/maps", pid);
-	maps = fopen(name, "re");
 	while (maps && fgets(line, sizeof(line), maps)) {
 		cleanup_close int fd = -1;
 		unsigned long start, end;
@@ -116,16 +126,18 @@ static int sync_mappings(pid_t pid, struct problem *problem)
 			continue;
 		fd = files_open_mapping(pid, start, end);
 		if (fd >= 0 && fsync(fd) && errno != EINVAL && errno != EROFS)
-			return problem_set(problem, errno, "cannot write back %s, which the job has "
-					   "mapped: %s", path, strerror(errno));
+			return cannot_write_back(path, errno, problem);
+		if (fd < 0 && fd != -ENOENT)
+			return cannot_write_back(path, -fd, problem);
 	}
-	return 0;
+	ret = ret ?: proc_file_end(maps);
+	return ret ? problem_set(problem, -ret, "cannot look at the mappings of process %d: %s", pid, strerror(-ret)) : 0;
 }
 
 int files_sync_task(struct job_files *files, pid_t pid, int pidfd, struct problem *problem)
 {
 	struct sync sync = { .files = files, .pidfd = pidfd, .problem = problem };
-	int ret = proc_each_descriptor(pid, sync_descriptor, &sync);
+	int ret = proc_each_descriptor(pid, sync_descriptor, &sync, problem);
 
 	return ret ? ret : sync_mappings(pid, problem);
 }

@@ -32,7 +32,10 @@ int files_sync_task(struct job_files *files, pid_t pid, int pidfd, struct proble
  * checkpoint.  A missing or shorter file, or a longer one that is not the same, is an error that names it.
  */
 int files_put_back(const struct job_files *files, int root, struct problem *problem);
-/* The file of a mapping, for reading, with the rights of the task's user: root may have none on the file's server. */
+/*
+ * The file of a mapping, for reading, with the rights of the task's user: root may have none on the file's server.
+ * -ENOENT: it is gone, or its user may not open it; another -errno: ckptd lacks something.
+ */
 int files_open_mapping(pid_t pid, unsigned long start, unsigned long end);
 int files_add(struct job_files *files, const char *path, uint64_t size, dev_t device, ino_t inode);
 void files_free(struct job_files *files);

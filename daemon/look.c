@@ -12,6 +12,7 @@
 
 #include "cleanup.h"
 #include "pagescan.h"
+#include "proc.h"
 
 #define BLOCK_PAGES (LOOK_BLOCK_BYTES / PAGE_BYTES)
 
@@ -57,19 +58,16 @@ static bool mapping_parse(const char *line, uint64_t *start, uint64_t *end)
 /* A task that has ended meanwhile has none. */
 static int mappings_read(struct mappings *mappings, size_t index, pid_t pid)
 {
-	char path[64];
 	cleanup_fclose FILE *maps = NULL;
 	cleanup_free char *line = NULL;
 	uint64_t start, end;
 	size_t space = 0;
-	int ret = 0;
+	int ret = proc_file(pid, "maps", &maps);
 
-	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
-	maps = fopen(path, "re");
 	while (maps && ret == 0 && getline(&line, &space, maps) > 0)
 		if (mapping_parse(line, &start, &end))
 			ret = mappings_add(mappings, index, start, end);
-	return ret;
+	return ret ?: proc_file_end(maps);
 }
 
 static bool is_written(enum tracker_look look, uint64_t entry)

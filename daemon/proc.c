@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "faults.h"
 
 /* Reads a small file of /proc/PID whole, as a string. */
 static int read_file(pid_t pid, const char *name, char *text, size_t bytes)
@@ -159,15 +160,26 @@ int proc_link(pid_t pid, const char *name, char *target, size_t bytes)
 	return 0;
 }
 
-int proc_each_descriptor(pid_t pid, descriptor_each each, void *arg)
+/* Of a process that is gone there is none. */
+static int open_descriptors(pid_t pid, DIR **dir)
 {
-	char path[64], target[PATH_MAX];
-	struct dirent *entry;
-	int ret = 0;
-	DIR *dir;
+	char path[64];
+	int err = fault("proc.descriptors");
 
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
-	dir = opendir(path);
+	*dir = err ? NULL : opendir(path);
+	return err || *dir || errno == ENOENT || errno == ESRCH ? err : -errno;
+}
+
+int proc_each_descriptor(pid_t pid, descriptor_each each, void *arg, struct problem *problem)
+{
+	char target[PATH_MAX];
+	struct dirent *entry;
+	DIR *dir;
+	int ret = open_descriptors(pid, &dir);
+
+	if (ret)
+		return problem_set(problem, -ret, "cannot look at the descriptors of process %d: %s", pid, strerror(-ret));
 	while (dir && ret == 0 && (entry = readdir(dir))) {
 		ssize_t n = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
 
@@ -179,6 +191,31 @@ int proc_each_descriptor(pid_t pid, descriptor_each each, void *arg)
 	if (dir)
 		closedir(dir);
 	return ret;
+}
+
+int proc_take_descriptor(int pidfd, const char *number)
+{
+	int err = fault("proc.descriptor");
+	int fd = err ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, atoi(number), 0);
+
+	if (err || fd >= 0)
+		return err ?: fd;
+	return errno == EBADF ? -ESRCH : -errno;
+}
+
+int proc_file(pid_t pid, const char *name, FILE **file)
+{
+	char path[300];
+	int err = fault("proc.file");
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	*file = err ? NULL : fopen(path, "re");
+	return err || *file || errno == ENOENT || errno == ESRCH ? err : -errno;
+}
+
+int proc_file_end(FILE *file)
+{
+	return !file || feof(file) || errno == ESRCH ? 0 : -errno;
 }
 
 int proc_boot_id(char id[40])

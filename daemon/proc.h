@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 #include "problem.h"
@@ -28,8 +29,14 @@ char proc_state(pid_t pid);
 pid_t proc_tracer(pid_t pid);
 /* number and target: of one of its descriptors, as /proc/PID/fd shows them; directory: that, open. */
 typedef int (*descriptor_each)(void *arg, int directory, const char *number, const char *target);
-/* Stops at the first non-zero and returns it. A process that is gone has none. */
-int proc_each_descriptor(pid_t pid, descriptor_each each, void *arg);
+/* Stops at the first non-zero and returns it; the problem is only of what fails here. A process that is gone has none. */
+int proc_each_descriptor(pid_t pid, descriptor_each each, void *arg, struct problem *problem);
+/* A copy of a descriptor of the process's, or -errno; -ESRCH: it is closed. */
+int proc_take_descriptor(int pidfd, const char *number);
+/* One of its files there, for reading line by line; NULL: the process is gone. What ckptd lacks is no such reason. */
+int proc_file(pid_t pid, const char *name, FILE **file);
+/* After the last line that could be read: whether there are more. */
+int proc_file_end(FILE *file);
 /* An identity of this boot, to tell what an earlier one left behind. */
 int proc_boot_id(char id[40]);
 

@@ -16,6 +16,7 @@
 
 #include "cleanup.h"
 #include "files.h"
+#include "proc.h"
 
 #define READ_BYTES (256u << 10)
 
@@ -130,32 +131,41 @@ static int programs_add(struct programs *programs, const char *path, int fd, str
 	return 0;
 }
 
+/* Of a line of its maps. One that its user may not open is not compared. */
+static int add_mapping(struct programs *programs, pid_t pid, const char *line, struct problem *problem)
+{
+	cleanup_close int fd = -1;
+	unsigned long start, end, inode;
+	unsigned int major, minor;
+	const struct program *known;
+	char mode[8], path[PATH_MAX];
+
+	if (sscanf(line, "%lx-%lx %7s %*s %x:%x %lu %4095[^\n]", &start, &end, mode, &major, &minor, &inode, path) != 7 ||
+	    mode[2] != 'x' || *path != '/')
+		return 0;
+	/* Of another task, a moment ago. */
+	known = programs_find(programs, path, makedev(major, minor), inode);
+	if (known && known->used)
+		return 0;
+	fd = files_open_mapping(pid, start, end);
+	if (fd >= 0)
+		return programs_add(programs, path, fd, problem);
+	return fd == -ENOENT ? 0 : problem_set(problem, -fd, "cannot look at %s, which the job runs: %s", path, strerror(-fd));
+}
+
 int programs_add_task(struct programs *programs, pid_t pid, struct problem *problem)
 {
-	char name[64], line[PATH_MAX + 128], mode[8], path[PATH_MAX];
+	char line[PATH_MAX + 128];
 	cleanup_fclose FILE *maps = NULL;
-	int ret = 0;
+	int ret = proc_file(pid, "maps", &maps);
 
-	snprintf(name, sizeof(name), "/proc/%d/maps", pid);
-	maps = fopen(name, "re");
-	while (maps && ret == 0 && fgets(line, sizeof(line), maps)) {
-		cleanup_close int fd = -1;
-		unsigned long start, end, inode;
-		unsigned int major, minor;
-		const struct program *known;
-
-		if (sscanf(line, "%lx-%lx %7s %*s %x:%x %lu %4095[^\n]", &start, &end, mode, &major, &minor, &inode, path) != 7 ||
-		    mode[2] != 'x' || *path != '/')
-			continue;
-		/* Of another task, a moment ago. */
-		known = programs_find(programs, path, makedev(major, minor), inode);
-		if (known && known->used)
-			continue;
-		fd = files_open_mapping(pid, start, end);
-		if (fd >= 0)
-			ret = programs_add(programs, path, fd, problem);
+	while (maps && fgets(line, sizeof(line), maps)) {
+		ret = add_mapping(programs, pid, line, problem);
+		if (ret)
+			return ret;
 	}
-	return ret;
+	ret = ret ?: proc_file_end(maps);
+	return ret ? problem_set(problem, -ret, "cannot look at the mappings of process %d: %s", pid, strerror(-ret)) : 0;
 }
 
 /* ---- in a checkpoint ---- */

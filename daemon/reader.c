@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cgroup.h"
 #include "cleanup.h"
@@ -288,7 +289,7 @@ static int pass_files(struct passage *passage)
 	struct numbers mapped = { 0 };
 	int ret = tasks_mapped_files(&reader->tasks, &mapped);
 
-	ret = ret ? problem_set(passage->problem, -ret, "out of memory")
+	ret = ret ? problem_set(passage->problem, -ret, "cannot tell which files the job has mapped: %s", strerror(-ret))
 		  : capture_pass(reader->capture, &mapped, passage->packer, reader->map,
 				 &passage->stats->captured, passage->problem);
 	numbers_free(&mapped);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cleanup.h"
+#include "proc.h"
 
 /* Names of two letters with a blank after each. */
 static bool has_flag(const char *flags, const char *flag)
@@ -20,15 +21,12 @@ int smaps_each(pid_t pid, int (*each)(void *arg, const struct smap *map), void *
 	cleanup_fclose FILE *file = NULL;
 	cleanup_free char *line = NULL;
 	struct smap map = { 0 };
-	char path[64];
 	size_t space = 0;
 	uint64_t kib;
-	int ret = 0;
+	int ret = proc_file(pid, "smaps", &file);
 
-	snprintf(path, sizeof(path), "/proc/%d/smaps", pid);
-	file = fopen(path, "re");
 	if (!file)
-		return -ESRCH;
+		return ret ?: -ESRCH;
 	while (ret == 0 && getline(&line, &space, file) > 0) {
 		uint64_t start, end;
 
@@ -44,5 +42,6 @@ int smaps_each(pid_t pid, int (*each)(void *arg, const struct smap *map), void *
 		}
 	}
 	/* Of a process that has ended, or whose memory is gone, nothing is read. */
+	ret = ret ?: proc_file_end(file);
 	return ret ? ret : map.end ? 0 : -ESRCH;
 }

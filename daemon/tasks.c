@@ -67,17 +67,27 @@ static void task_track(const struct tasks *tasks, struct task *task)
 	task->told_untracked = true;
 }
 
+/* The descriptor first: what is read after it is of this process or of none. -ESRCH: it has ended already. */
+static int task_open(struct task *task, pid_t pid)
+{
+	int ret;
+
+	*task = (struct task){ .pid = pid, .present = true, .pidfd = pidfd_of(pid) };
+	if (task->pidfd < 0)
+		return task->pidfd;
+	ret = proc_start_time(pid, &task->start_time);
+	return ret ? ret : proc_namespace_pid(pid, &task->inner_pid);
+}
+
 static int tasks_add(struct tasks *tasks, pid_t pid, struct pagemap *map, struct problem *problem)
 {
-	struct task task = { .pid = pid, .present = true };
+	struct task task;
 	struct task *grown;
+	int ret = task_open(&task, pid);
 
-	task.pidfd = pidfd_of(pid);
-	/* The descriptor first: what is read after it is of this process or of none. */
-	if (task.pidfd < 0 || proc_start_time(pid, &task.start_time) ||
-	    proc_namespace_pid(pid, &task.inner_pid)) {
+	if (ret) {
 		task_end(&task);
-		return 0; /* it has ended already */
+		return ret == -ESRCH ? 0 : problem_set(problem, -ret, "cannot look at process %d: %s", pid, strerror(-ret));
 	}
 	if (tasks->count == tasks->space) {
 		tasks->space = tasks->space ? tasks->space * 2 : 16;
@@ -189,18 +199,16 @@ static int task_mapped_files(pid_t pid, struct numbers *inodes)
 {
 	cleanup_fclose FILE *maps = NULL;
 	cleanup_free char *line = NULL;
-	char path[64], mode[8];
+	char mode[8];
 	unsigned long inode;
 	size_t space = 0;
-	int ret = 0;
+	int ret = proc_file(pid, "maps", &maps);
 
-	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
-	maps = fopen(path, "re");
 	while (maps && ret == 0 && getline(&line, &space, maps) > 0)
 		if (sscanf(line, "%*s %7s %*s %*s %lu", mode, &inode) == 2 && mode[3] == 's' &&
 		    mode[1] == 'w' && inode)
 			ret = numbers_add(inodes, inode);
-	return ret;
+	return ret ?: proc_file_end(maps);
 }
 
 int tasks_mapped_files(const struct tasks *tasks, struct numbers *inodes)

@@ -254,7 +254,7 @@ int tcp_check(const pid_t *pids, size_t count, enum tcp_policy policy, struct tc
 
 	*found = (struct tcp_found){ 0 };
 	for (size_t i = 0; i < count && ret == 0; i++)
-		ret = proc_each_descriptor(pids[i], add_socket, &sockets);
+		ret = proc_each_descriptor(pids[i], add_socket, &sockets, problem);
 	table = open_memstream(&text, &bytes);
 	if (ret == 0 && table && sockets.count)
 		ret = read_table(pids, count, table);

@@ -35,7 +35,8 @@ static int mend_task(const char *directory, const struct task *task, struct page
 	if (ret == -ESRCH)
 		ret = 0;
 	if (ret)
-		ret = problem_set(problem, -ret, "no memory for the mappings of process %d", task->pid);
+		ret = problem_set(problem, -ret, "cannot look at the mappings of process %d: %s", task->pid,
+				  strerror(-ret));
 	else if (found.wiped.count)
 		ret = vma_image_advise(directory, (uint64_t)task->inner_pid, &found.wiped, MADV_WIPEONFORK, problem);
 	regions_free(&found.wiped);

@@ -599,6 +599,45 @@ PYTHON
 
 # --- notices ---
 
+limit_descriptors() { prlimit --pid "$(cat /tmp/ckptd.pid)" "--nofile=$1:"; } # NUMBER
+
+open_files() { ckptctl show 1000-j | grep -m 1 -o '[0-9]* open files'; } # of the newest checkpoint
+
+# What ckptd lacks is no reason to leave something out: a checkpoint knows all of the job's files, or there is none.
+case_few_descriptors() {
+	configure "epoch_interval = 1h"
+	ckptd_start
+	run_start --job j -- "$workload" files --stop stop
+	epoch
+	ckptctl checkpoint 1000-j
+	all=$(open_files)
+	refused=0 whole=0
+	for more in 4 8 10 12 14 16 18 20 24 40; do
+		limit_descriptors $(($(find "/proc/$(cat /tmp/ckptd.pid)/fd" -type l | wc -l) + more))
+		if ckptctl checkpoint 1000-j >/tmp/said 2>&1; then
+			test "$(open_files)" = "$all"
+			whole=$((whole + 1))
+		else
+			cat /tmp/said
+			grep 'Too many open files\|ckptd lacks descriptors\|criu cannot save the job' /tmp/said
+			refused=$((refused + 1))
+		fi
+		limit_descriptors 65536
+	done
+	echo "with few descriptors $refused checkpoints were refused, $whole were whole, each of $all"
+	test $refused -ge 2
+	test $whole -ge 1
+	ckptd_restart CKPT_FAULT=proc.descriptor=EMFILE
+	epoch
+	fails_with 125 'cannot write back .*Too many open files' ckptctl checkpoint 1000-j
+	ckptctl checkpoint 1000-j
+	test "$(open_files)" = "$all"
+	progress 2
+	touch stop
+	run_ends 0
+	check_output out
+}
+
 case_imds() {
 	# By IPv6, as on instances that have nothing else.
 	imds_start --bind ::1 --set '{"mode": "garbage-all"}'
@@ -619,7 +658,7 @@ case_imds() {
 	kill "$imds"
 }
 
-for name in ${*:-config criu run users store store_fails damage class_gone run_killed two_nodes hog swapped imds}; do
+for name in ${*:-config criu run users store store_fails damage class_gone run_killed two_nodes hog swapped few_descriptors imds}; do
 	try "$name" "case_$name"
 done
 finish
