@@ -50,7 +50,7 @@ static struct {
 	unsigned int max_seconds;
 	const char *stop;
 	const char *hold;
-} options = { .seed = 1, .arena_mib = 32, .pages = 64, .pause_ms = 20, .steps = MOST_STEPS,
+} options = { .seed = 1, .arena_mib = 32, .pages = 32, .pause_ms = 40, .steps = MOST_STEPS,
 	      .max_seconds = 600 };
 
 static uint32_t now;                    /* the current step: for messages */
@@ -1079,8 +1079,8 @@ static void usage(FILE *out)
 		     "  --steps N        end after N steps\n"
 		     "  --seed N         (1) what is written is a function of it and the step\n"
 		     "  --arena-mib N    (32) memory of all arenas together\n"
-		     "  --pages N        (64) pages written in a step\n"
-		     "  --pause-ms N     (20) after each step\n"
+		     "  --pages N        (32) pages written in a step\n"
+		     "  --pause-ms N     (40) after each step\n"
 		     "  --max-seconds N  (600) of wall time; then it fails\n"
 		     "  --hold KIND      have an io_uring or a userfaultfd open until a file 'release' appears\n"
 		     "$WORKLOAD_MARK and the rest of the environment, the working directory and who it is\n"

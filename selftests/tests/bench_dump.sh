@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: ckptbench dump compares a job's checkpoints with criu's dumps, and each writes what it has to
-# KERNELS: criu
+# KERNELS: first
 # RUN: guest --disk 1024
 set -eu
 . "${0%/*}/lib.sh"

@@ -10,7 +10,7 @@ ladder() {
 	configure
 	ladder_begin
 	ckptbench ladder --class test --repeat 1 --checkpoints 2 --node exec:/tmp/other --off /tmp/off --on /tmp/on --json -- \
-		"$workload" memory --steps 300 --pause-ms 50 --arena-mib 4 >/tmp/report.json
+		"$workload" memory --steps 220 --pause-ms 50 --arena-mib 4 >/tmp/report.json
 	cat /tmp/report.json
 	no_jobs
 	test "$(sort /tmp/switched | uniq -c | tr -s ' \n' ' ')" = " 1 off 1 on "

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: a job whose program or input is another one than at its checkpoint is not restored, and is when that is back
-# KERNELS: criu
+# KERNELS: first
 # RUN: guest
 set -eu
 . "${0%/*}/lib.sh"

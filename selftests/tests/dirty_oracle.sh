@@ -9,14 +9,14 @@ set -eu
 
 # One kind of event at a time, with the ioctl's edges: small vectors, ranges of any size.
 for events in '' d u m p w wu f fwu c s; do
-	oracle pieces -n 6 -e "$events"
+	oracle pieces -n 4 -e "$events"
 done
 for mechanism in soft-dirty uffd-wp procfs; do
-	oracle $mechanism -n 50
-	oracle $mechanism -m 5 -n 20 -p 20
+	oracle $mechanism -n 25
+	oracle $mechanism -m 5 -n 10 -p 20
 done
 two_cpus
 for mechanism in soft-dirty uffd-wp procfs; do
-	oracle $mechanism -n 30
+	oracle $mechanism -n 15
 done
-enough 60
+enough 35

@@ -31,13 +31,16 @@ uptime_s() {
 await() { # WHAT SECONDS COMMAND…
 	await_what=$1
 	await_until=$(($(uptime_s) + $2))
+	await_pause=2
 	shift 2
 	while ! "$@" >/dev/null 2>&1; do
 		if [ "$(uptime_s)" -gt $await_until ]; then
 			echo "waited in vain for: $await_what"
 			return 1
 		fi
-		sleep 0.4 # in a guest without KVM asking takes as long
+		# In a guest without KVM asking takes as long; what takes long may take somewhat longer.
+		sleep 0.$await_pause
+		[ $await_pause = 8 ] || await_pause=$((await_pause + 2))
 	done
 }
 
