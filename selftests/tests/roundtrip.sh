@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: every kind of job is saved by a drain and goes on from there as if nothing had been
 # KERNELS: criu
-# RUN: guest
+# RUN: guest --cpu max,erms=off
 # Usage: roundtrip.sh [KIND[,MECHANISM]…]	(all; MECHANISM: of the class, where it works)
 set -eu
 . "${0%/*}/lib.sh"
