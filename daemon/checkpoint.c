@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "checkpoint.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -298,13 +297,10 @@ static int pack_catalog(struct checkpoint *checkpoint)
 static int pack_images(struct checkpoint *checkpoint)
 {
 	DIR *dir = opendir(checkpoint->criu->images);
-	struct dirent *entry;
-	int ret = 0;
+	struct dirent *entry = NULL;
+	int ret = dir ? 0 : -errno;
 
-	if (!dir)
-		return problem_set(checkpoint->problem, errno, "cannot read %s: %s",
-				   checkpoint->criu->images, strerror(errno));
-	while (ret == 0 && (entry = readdir(dir))) {
+	while (ret == 0 && (ret = directory_next(dir, &entry)) == 0 && entry) {
 		cleanup_close int fd = -1;
 
 		if (!is_image(entry->d_name))
@@ -314,8 +310,10 @@ static int pack_images(struct checkpoint *checkpoint)
 					   entry->d_name, strerror(errno))
 			     : pack_file(checkpoint, entry->d_name, fd);
 	}
-	closedir(dir);
-	return ret;
+	if (dir)
+		closedir(dir);
+	return ret && !entry ? problem_set(checkpoint->problem, -ret, "cannot read %s: %s", checkpoint->criu->images,
+					   strerror(-ret)) : ret;
 }
 
 static json_t *meta_files(const struct job_files *files)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "core_image.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "directory.h"
 #include "image_reader.h"
 
 #define MAGIC_CORE 0x55053847u
@@ -78,10 +78,10 @@ int core_images_pointed(const char *directory, struct regions *regions, struct p
 {
 	DIR *dir = opendir(directory);
 	char path[PATH_MAX];
-	struct dirent *entry;
-	int ret = dir ? 0 : problem_set(problem, errno, "cannot read %s: %s", directory, strerror(errno));
+	struct dirent *entry = NULL;
+	int ret = dir ? 0 : -errno;
 
-	while (ret == 0 && (entry = readdir(dir))) {
+	while (ret == 0 && (ret = directory_next(dir, &entry)) == 0 && entry) {
 		if (strncmp(entry->d_name, "core-", 5))
 			continue;
 		snprintf(path, sizeof(path), "%s/%s", directory, entry->d_name);
@@ -89,9 +89,9 @@ int core_images_pointed(const char *directory, struct regions *regions, struct p
 	}
 	if (dir)
 		closedir(dir);
-	if (ret == 0 && regions_normalise(regions))
-		ret = problem_set(problem, ENOMEM, "no memory to read %s", directory);
-	return ret;
+	if (ret == 0)
+		ret = regions_normalise(regions);
+	return ret && !entry ? problem_set(problem, -ret, "cannot read %s: %s", directory, strerror(-ret)) : ret;
 }
 
 static int clear_byte(const char *path, off_t offset, struct problem *problem)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "directory.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -32,6 +31,13 @@ int directory_make(const char *path, struct problem *problem)
 			return ret;
 	}
 	return make_one(path, problem);
+}
+
+int directory_next(DIR *dir, struct dirent **entry)
+{
+	errno = 0;
+	*entry = readdir(dir);
+	return *entry ? 0 : -errno;
 }
 
 /* Directories on their way out, each with a name of its own in the one that all is removed from. */

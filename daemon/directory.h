@@ -3,6 +3,8 @@
 #ifndef CKPT_DIRECTORY_H
 #define CKPT_DIRECTORY_H
 
+#include <dirent.h>
+
 #include "problem.h"
 
 /* Makes the path with all its parents, mode 0711. */
@@ -11,5 +13,7 @@ int directory_make(const char *path, struct problem *problem);
 int directory_make_empty(const char *path, struct problem *problem);
 /* Removes a directory with all that is in it. */
 void directory_remove(const char *path);
+/* The next entry, or NULL: that was all. -errno: what is left cannot be read. */
+int directory_next(DIR *dir, struct dirent **entry);
 
 #endif

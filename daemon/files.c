@@ -102,7 +102,7 @@ int files_open_mapping(pid_t pid, unsigned long start, unsigned long end)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0)
 		return fd;
-	return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : -ENOENT;
+	return problem_is_shortage(errno) ? -errno : -ENOENT;
 }
 
 static int cannot_write_back(const char *path, int err, struct problem *problem)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "image_timers.h"
 
-#include <dirent.h>
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "directory.h"
 #include "image_reader.h"
 
 #define MAGIC_COMMON 0x54564319u
@@ -287,7 +287,7 @@ int image_timers_mend(const char *directory, const struct criu_version *version,
 	struct dirent *entry;
 	int ret = dir ? 0 : -errno;
 
-	while (ret == 0 && (entry = readdir(dir)))
+	while (ret == 0 && (ret = directory_next(dir, &entry)) == 0 && entry)
 		ret = mend(dir, entry->d_name, loses_once);
 	if (dir)
 		closedir(dir);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "problem.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -29,4 +30,9 @@ int problem_set(struct problem *problem, int err, const char *format, ...)
 		problem_clean(problem->text);
 	}
 	return -err;
+}
+
+bool problem_is_shortage(int err)
+{
+	return err == EMFILE || err == ENFILE || err == ENOMEM;
 }

@@ -7,6 +7,8 @@
 #ifndef CKPT_PROBLEM_H
 #define CKPT_PROBLEM_H
 
+#include <stdbool.h>
+
 struct problem {
 	char text[1024];
 };
@@ -19,5 +21,7 @@ void problem_clean(char *text);
 /* Writes the text, cleaned, and returns -err (err is a positive errno). */
 int problem_set(struct problem *problem, int err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/* Whether ckptd lacks something (err as above): where it fails for that, nothing is known of what it was to look at. */
+bool problem_is_shortage(int err);
 
 #endif

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "proc.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "directory.h"
 #include "faults.h"
 
 /* Reads a small file of /proc/PID whole, as a string. */
@@ -160,27 +161,23 @@ int proc_link(pid_t pid, const char *name, char *target, size_t bytes)
 	return 0;
 }
 
-/* Of a process that is gone there is none. */
-static int open_descriptors(pid_t pid, DIR **dir)
+static bool is_gone(int err)
 {
-	char path[64];
-	int err = fault("proc.descriptors");
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
-	*dir = err ? NULL : opendir(path);
-	return err || *dir || errno == ENOENT || errno == ESRCH ? err : -errno;
+	return err == ENOENT || err == ESRCH;
 }
 
 int proc_each_descriptor(pid_t pid, descriptor_each each, void *arg, struct problem *problem)
 {
 	char target[PATH_MAX];
-	struct dirent *entry;
+	struct dirent *entry = NULL;
+	char path[64];
 	DIR *dir;
-	int ret = open_descriptors(pid, &dir);
+	int ret;
 
-	if (ret)
-		return problem_set(problem, -ret, "cannot look at the descriptors of process %d: %s", pid, strerror(-ret));
-	while (dir && ret == 0 && (entry = readdir(dir))) {
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	ret = dir ? 0 : -errno;
+	while (ret == 0 && (ret = directory_next(dir, &entry)) == 0 && entry) {
 		ssize_t n = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
 
 		if (n < 0)
@@ -190,7 +187,10 @@ int proc_each_descriptor(pid_t pid, descriptor_each each, void *arg, struct prob
 	}
 	if (dir)
 		closedir(dir);
-	return ret;
+	if (!entry && is_gone(-ret))
+		return 0;
+	return ret && !entry ? problem_set(problem, -ret, "cannot look at the descriptors of process %d: %s", pid,
+					   strerror(-ret)) : ret;
 }
 
 int proc_take_descriptor(int pidfd, const char *number)
@@ -210,7 +210,7 @@ int proc_file(pid_t pid, const char *name, FILE **file)
 
 	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
 	*file = err ? NULL : fopen(path, "re");
-	return err || *file || errno == ENOENT || errno == ESRCH ? err : -errno;
+	return err || *file || is_gone(errno) ? err : -errno;
 }
 
 int proc_file_end(FILE *file)

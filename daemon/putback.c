@@ -376,7 +376,7 @@ static int look_inside(struct putback *putback, const struct catalog_entry *entr
 		return 0;
 	fd = file.fd = open_below(putback, entry->path, O_RDWR | O_NONBLOCK | O_NOCTTY, 0);
 	if (fd < 0)
-		return 0;
+		return problem_is_shortage(errno) ? putback_fail(putback, errno, "open", entry->path) : 0;
 	err = put_content(&file);
 	*same = !err && !fstat(fd, &st) && is_same(entry, &st);
 	putback->stats->files_compared -= *same;

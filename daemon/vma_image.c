@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "vma_image.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -11,6 +10,7 @@
 
 #include "bytes.h"
 #include "cleanup.h"
+#include "directory.h"
 #include "image_reader.h"
 
 #define MAGIC_MM 0x57492820u
@@ -258,12 +258,12 @@ static int check_image(const char *directory, const char *name, struct problem *
 int vma_images_check(const char *directory, struct problem *problem)
 {
 	DIR *dir = opendir(directory);
-	struct dirent *entry;
-	int ret = dir ? 0 : problem_set(problem, errno, "cannot read %s: %s", directory, strerror(errno));
+	struct dirent *entry = NULL;
+	int ret = dir ? 0 : -errno;
 
-	while (ret == 0 && (entry = readdir(dir)))
+	while (ret == 0 && (ret = directory_next(dir, &entry)) == 0 && entry)
 		ret = check_image(directory, entry->d_name, problem);
 	if (dir)
 		closedir(dir);
-	return ret;
+	return ret && !entry ? problem_set(problem, -ret, "cannot read %s: %s", directory, strerror(-ret)) : ret;
 }
