@@ -187,10 +187,9 @@ int proc_each_descriptor(pid_t pid, descriptor_each each, void *arg, struct prob
 	}
 	if (dir)
 		closedir(dir);
-	if (!entry && is_gone(-ret))
-		return 0;
-	return ret && !entry ? problem_set(problem, -ret, "cannot look at the descriptors of process %d: %s", pid,
-					   strerror(-ret)) : ret;
+	if (entry || ret == 0 || is_gone(-ret))
+		return entry ? ret : 0;
+	return problem_set(problem, -ret, "cannot look at the descriptors of process %d: %s", pid, strerror(-ret));
 }
 
 int proc_take_descriptor(int pidfd, const char *number)
