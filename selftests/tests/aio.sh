@@ -4,7 +4,7 @@
 # KERNELS: first
 # RUN: guest --disk 64
 #
-# The disk takes 300 ms to answer, so a request is always under way.
+# The disk takes its time to answer, so a request is always under way.
 set -eu
 . "${0%/*}/lib.sh"
 
@@ -17,15 +17,16 @@ slow_disk() {
 	mount -t ext4 /dev/mapper/slow /tmp/slow
 	head -c 262144 /dev/zero | tr '\0' A >/tmp/slow/data
 	sync /tmp/slow/data
+}
+
+disk_answers_after() { # MILLISECONDS
 	dmsetup suspend slow
-	echo "0 $size delay /dev/vda 0 300" | dmsetup load slow
+	echo "0 $size delay /dev/vda 0 $1" | dmsetup load slow
 	dmsetup resume slow
 }
 
-reads_under_way() {
-	configure "mechanism = $mechanism"
-	ckptd_start
-	set -- --job reader -- python3 -uc '
+reader_start() {
+	run_start --job reader -- python3 -uc '
 import ctypes, mmap, os, struct
 libc = ctypes.CDLL(None)
 IO_SETUP, IO_GETEVENTS, IO_SUBMIT = 206, 208, 209
@@ -49,7 +50,12 @@ while not os.path.exists("stop"):
     assert memory[at:at + 4096] == b"A" * 4096, "what was read is not there"
     print("step", step)
 print("ok aio")'
-	run_start "$@"
+}
+
+reads_under_way() {
+	configure "mechanism = $mechanism"
+	ckptd_start
+	reader_start
 	await "two epochs" 60 field_is_least epochs 2
 	progress 1
 	for _ in 1 2 3; do
@@ -58,7 +64,7 @@ print("ok aio")'
 		run_ends 75
 		ckptd_restart
 		: >err
-		run_start "$@"
+		reader_start
 		await "the restore" 60 grep "goes on from checkpoint" err
 		progress 3
 	done
@@ -68,9 +74,38 @@ print("ok aio")'
 	check_no_trace
 }
 
+answered() { grep -Eqx ' *0 +0' /sys/block/dm-0/inflight; }
+
+# After the job's memory was looked at, and before its ring is: it would be restored as done, without what it read.
+read_ends_meanwhile() {
+	disk_answers_after 6000
+	configure "epoch_interval = 1h"
+	ckptd_start CKPT_FAULT=reader.collected=stop
+	reader_start
+	await "an epoch" 60 field_is_least epochs 1
+	progress 1
+	ckptctl checkpoint 1000-reader >/tmp/said 2>&1 &
+	asked=$!
+	await "the look at its memory" 60 stopped "$(cat /tmp/ckptd.pid)"
+	fails answered
+	await "the end of its request" 30 answered
+	kill -CONT "$(cat /tmp/ckptd.pid)"
+	fails wait $asked
+	grep 'asynchronous I/O (io_submit) of process [0-9]* came to its end while the job was saved, so nothing was committed' /tmp/said
+	disk_answers_after 300
+	progress 3
+	ckptctl checkpoint 1000-reader
+	touch stop
+	run_ends 0
+	check_output out
+	check_no_trace
+}
+
 configure
 slow_disk
+disk_answers_after 300
 for mechanism in soft-dirty uffd-wp procfs hash; do
 	! mechanism_works "$mechanism" || try "reads under way, $mechanism" reads_under_way
 done
+try "a read ends while the job is saved" read_ends_meanwhile
 finish
