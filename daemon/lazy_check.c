@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cgroup.h"
 #include "cleanup.h"
@@ -136,7 +137,8 @@ static int check_process(struct lazy_server *server, struct lazy_process *proces
 		lazy_fail_locked(server, "criu has made process %d of the job so that its memory cannot come later "
 				 "(%s); its next restore reads all memory first", process->inner_pid,
 				 ret == -EEXIST ? "pages are there that should be missing" :
-				 ret == -ENODATA ? "not all that is missing is watched" : "it is gone");
+				 ret == -ENODATA ? "not all that is missing is watched" :
+				 ret == -ESRCH ? "it is gone" : strerror(-ret));
 	return ret;
 }
 
@@ -183,17 +185,25 @@ static int find_wiped(void *arg, const struct smap *map)
 	return map->wiped && lazy_memory_misses_any(&process->memory, map->start, map->end);
 }
 
+/* Also if that cannot be told. */
+static bool may_be_wiped(struct lazy_process *process, pid_t pid)
+{
+	int ret = smaps_each(pid, find_wiped, process);
+
+	return ret && ret != -ESRCH;
+}
+
 bool lazy_check_wiped(struct lazy_server *server, struct lazy_process *process)
 {
 	cleanup_free pid_t *pids = NULL;
 	size_t count;
 
 	if (process->pid)
-		return smaps_each(process->pid, find_wiped, process) > 0;
+		return may_be_wiped(process, process->pid);
 	if (cgroup_pids(server->spec->cgroup, &pids, &count, NULL))
 		return true;
 	for (size_t i = 0; i < count; i++)
-		if (!is_known(server, pids[i]) && smaps_each(pids[i], find_wiped, process) > 0)
+		if (!is_known(server, pids[i]) && may_be_wiped(process, pids[i]))
 			return true;
 	return false;
 }
