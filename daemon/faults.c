@@ -49,6 +49,8 @@ static const char *const points[] = {
 	"seal.no_aes",
 	"seal.no_ipsec_mb",
 	"putback.content",
+	"proc.file",
+	"proc.descriptor",
 	"pagescan.no_ioctl",
 	"criu.no_hold",
 	"criu.no_soft_dirty",
