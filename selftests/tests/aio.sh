@@ -74,20 +74,33 @@ reads_under_way() {
 	check_no_trace
 }
 
-answered() { grep -Eqx ' *0 +0' /sys/block/dm-0/inflight; }
+# How many of its requests have ended.
+ring_tail() { # PID
+	python3 - "$1" <<-'EOF'
+		import sys
+		process = "/proc/" + sys.argv[1]
+		start = next(line.split("-")[0] for line in open(process + "/maps") if "/[aio]" in line)
+		with open(process + "/mem", "rb") as memory:
+		    memory.seek(int(start, 16) + 12)
+		    print(int.from_bytes(memory.read(4), "little"))
+	EOF
+}
+
+answered() { [ "$(ring_tail "$pid")" != "$before" ]; }
 
 # After the job's memory was looked at, and before its ring is: it would be restored as done, without what it read.
 read_ends_meanwhile() {
-	disk_answers_after 6000
+	disk_answers_after 10000
 	configure "epoch_interval = 1h"
 	ckptd_start CKPT_FAULT=reader.collected=stop
 	reader_start
 	await "an epoch" 60 field_is_least epochs 1
+	pid=$(field pid)
 	progress 1
 	ckptctl checkpoint 1000-reader >/tmp/said 2>&1 &
 	asked=$!
 	await "the look at its memory" 60 stopped "$(cat /tmp/ckptd.pid)"
-	fails answered
+	before=$(ring_tail "$pid")
 	await "the end of its request" 30 answered
 	kill -CONT "$(cat /tmp/ckptd.pid)"
 	fails wait $asked
