@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: a lazily restored job runs at once and finds all its memory as it was, whatever it does with it meanwhile
 # KERNELS: criu
+# FURTHER: tree shared changes_missing several_threads
 # RUN: guest --mem 2048
 # Usage: lazy.sh [CASE…]
 set -eu

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: jobs live through interruptions, each on another node than before: five, on further kernels two
 # KERNELS: criu
+# FURTHER: node2 node1
 # RUN: host --timeout 1200
 set -eu
 
@@ -12,9 +13,7 @@ cat >"$share/jobs" <<'JOBS'
 memory --arena-mib 8
 tree --arena-mib 4
 JOBS
-nodes="node1 node2 node1 node2 node1"
-[ "$KERNEL" = "$(awk '!/^#/ && NF { print $1; exit }' selftests/kernels)" ] || nodes="node2 node1"
-for node in $nodes; do
+for node in ${*:-node1 node2 node1 node2 node1}; do
 	boot $node interrupt
 done
 boot node2 end

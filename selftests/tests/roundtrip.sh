@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # DESCRIPTION: every kind of job is saved by a drain and goes on from there as if nothing had been
 # KERNELS: criu
+# FURTHER: memory threads tree shared files tree,uffd-wp threads,procfs memory,uffd-wp,no_soft_dirty high refused zero guard guard,uffd-wp fork emptied
 # RUN: guest --cpu max,erms=off
 # Usage: roundtrip.sh [KIND[,MECHANISM]…]	(all; MECHANISM: of the class, where it works)
 set -eu
