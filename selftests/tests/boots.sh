@@ -22,7 +22,7 @@ boot() { # NAME PHASE
 	# The one before is done, this one is not.
 	rm -f "$work/out" "$work/err" "$work/console"
 	touch "$work/out" "$work/err"
-	selftests/vm/run "${node_kernel:-$KERNEL}" --mem "${node_mem:-1024}" --cpu "${node_cpu:-max}" --timeout "${node_timeout:-300}" --share "$share" --pidfile "$work/pid" --console "$work/console" -- \
+	selftests/vm/run "${node_kernel:-$KERNEL}" --mem "${node_mem:-1024}" ${node_cpu:+--cpu "$node_cpu"} --timeout "${node_timeout:-300}" --share "$share" --pidfile "$work/pid" --console "$work/console" -- \
 		"/usr/lib/ckpt/tests/${node_script:-node.sh}" "$@" >"$work/out" 2>"$work/err" &
 	guest=$!
 	until grep -qx 'node: done' "$work/out" || ! kill -0 "$guest" 2>/dev/null; do sleep 0.2; done
