@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,6 +20,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "problem.h"
+#include "proc.h"
 
 #define CONFIG_FILE "/etc/ckpt/ckptd.conf"
 #define RUN_DIRECTORY "/run/ckpt"
@@ -63,9 +63,7 @@ static int take_lock(struct problem *problem)
 
 static void prepare_process(const struct config *config)
 {
-	struct rlimit files = { 65536, 65536 };
-
-	setrlimit(RLIMIT_NOFILE, &files);
+	proc_allow_descriptors();
 	umask(077);
 	log_set_level_name(config->log_level);
 }
