@@ -348,7 +348,6 @@ __attribute__((noreturn)) static void exec_criu(const struct criu_job *job, stru
 
 	if (into_cgroup && write_procs(job->cgroup))
 		_exit(EXIT_NO_START);
-	proc_allow_descriptors();
 	for (int i = 0; i < 3; i++)
 		dup2(null, i);
 	for (int i = 0; i < CRIU_FDS_END - PAGE_SOCKET_FD; i++)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,7 +21,6 @@
 #include "log.h"
 #include "metrics.h"
 #include "problem.h"
-#include "proc.h"
 
 #define CONFIG_FILE "/etc/ckpt/ckptd.conf"
 #define RUN_DIRECTORY "/run/ckpt"
@@ -63,7 +63,9 @@ static int take_lock(struct problem *problem)
 
 static void prepare_process(const struct config *config)
 {
-	proc_allow_descriptors();
+	struct rlimit files = { 65536, 65536 };
+
+	setrlimit(RLIMIT_NOFILE, &files);
 	umask(077);
 	log_set_level_name(config->log_level);
 }

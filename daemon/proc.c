@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -225,13 +224,6 @@ int proc_boot_id(char id[40])
 	if (!file || fscanf(file, "%39s", id) != 1)
 		return -EIO;
 	return 0;
-}
-
-void proc_allow_descriptors(void)
-{
-	const struct rlimit files = { 65536, 65536 };
-
-	setrlimit(RLIMIT_NOFILE, &files);
 }
 
 int pidfd_of(pid_t pid)

@@ -41,8 +41,6 @@ int proc_file_end(FILE *file);
 int proc_boot_id(char id[40]);
 
 int pidfd_of(pid_t pid);
-/* This process, which is root's, may open as many files as jobs of thousands of processes need. */
-void proc_allow_descriptors(void);
 /* The root directory of its mounts, to open below (O_PATH), or -errno with the problem said. */
 int proc_open_root(pid_t pid, struct problem *problem);
 
