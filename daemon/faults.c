@@ -67,6 +67,7 @@ static const struct {
 	{ "EIO", EIO },       { "ENOSPC", ENOSPC }, { "EDQUOT", EDQUOT }, { "EROFS", EROFS },
 	{ "ESTALE", ESTALE }, { "EACCES", EACCES }, { "EPERM", EPERM },	  { "ENOMEM", ENOMEM },
 	{ "ENOSYS", ENOSYS }, { "EINTR", EINTR },   { "EAGAIN", EAGAIN }, { "EINVAL", EINVAL },
+	{ "EMFILE", EMFILE },
 };
 
 bool faults_armed;
