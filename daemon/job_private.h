@@ -88,6 +88,7 @@ struct job {
 	char mechanism_reason[sizeof(((struct problem *)0)->text)]; /* why no better one; "": it is the first */
 	unsigned int epochs_failing;    /* one after the other */
 	bool told_unprotected;
+	bool cleaned;                   /* its store, since it was begun, restored or taken up here */
 	char last_failure[sizeof(((struct problem *)0)->text)]; /* of a checkpoint */
 	bool left;
 	bool leased;                    /* lease_thread is there */

@@ -89,6 +89,7 @@ static void clean_store(struct job *job)
 	int ret = store_clean(job->reader.store, &job->reader.term, job->class->keep, job->reader.map,
 			      &used, &problem);
 
+	job->cleaned = ret == 0;
 	if (ret)
 		log_warn("%s: cleaning its store: %s", job->id, problem.text);
 	else
@@ -185,7 +186,7 @@ static void serve_look(struct job *job)
 	if (wait_ms && clock_ms() < job->exec_epoch_ms)
 		job->next_look_ms = clock_ms() + (int64_t)wait_ms;
 	else if (run_epoch(job, job_noticed(job, &deadline_ms) ? READER_KEEPS : READER_CLEANS, &problem) == 0 &&
-		 store_is_dirty(job->reader.store) && !job_noticed(job, &deadline_ms))
+		 (store_is_dirty(job->reader.store) || !job->cleaned) && !job_noticed(job, &deadline_ms))
 		clean_store(job);
 	job_publish_forecast(job);
 }
