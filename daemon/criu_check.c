@@ -155,9 +155,11 @@ static int check_mappings(const struct check *check)
 	while (maps && fgets(line, sizeof(line), maps)) {
 		if (sscanf(line, "%lx-%lx", &start, &end) == 2 && vma_is_high(start, end))
 			return vma_refuse_high((uint64_t)check->pid, start, end, check->problem);
-		if (sscanf(line, "%*s %*s %*s %*s %*s %4095[^\n]", name) == 1 &&
-		    check_name(check, "a mapping of", name))
-			return -ENOTSUP;
+		if (sscanf(line, "%*s %*s %*s %*s %*s %4095[^\n]", name) != 1)
+			continue;
+		ret = check_name(check, "a mapping of", name);
+		if (ret)
+			return ret;
 	}
 	ret = ret ?: proc_file_end(maps);
 	return ret ? problem_set(check->problem, -ret, "cannot look at the mappings of process %d: %s", check->pid,

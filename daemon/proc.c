@@ -187,8 +187,10 @@ int proc_each_descriptor(pid_t pid, descriptor_each each, void *arg, struct prob
 	}
 	if (dir)
 		closedir(dir);
-	if (entry || ret == 0 || is_gone(-ret))
-		return entry ? ret : 0;
+	if (entry)
+		return ret;
+	if (ret == 0 || is_gone(-ret))
+		return 0;
 	return problem_set(problem, -ret, "cannot look at the descriptors of process %d: %s", pid, strerror(-ret));
 }
 

@@ -46,9 +46,8 @@ check_written() { # PAGES STEPS
 # Two checkpoints are kept, which differ by what was written here; a third may be dead, and one epoch, as large as the
 # job, is not cleaned yet.
 check_store() { # KIB WRITTEN
-	saved=$(saved_pages)
-	live=$((saved + $2))
-	if [ "$1" -gt $((live * 4 * 3 / 2 + saved * 4)) ]; then
+	live=$(($(saved_pages) + $2))
+	if [ "$1" -gt $((live * 4 * 3 / 2 + mib * 1024)) ]; then
 		echo "the store has $1 KiB, for $live pages"
 		return 1
 	fi

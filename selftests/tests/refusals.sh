@@ -597,8 +597,6 @@ PYTHON
 	groupdel project
 }
 
-# --- notices ---
-
 limit_descriptors() { prlimit --pid "$(cat /tmp/ckptd.pid)" "--nofile=$1:"; } # NUMBER
 
 open_files() { ckptctl show 1000-j | grep -m 1 -o '[0-9]* open files'; } # of the newest checkpoint
@@ -630,6 +628,8 @@ case_few_descriptors() {
 	run_ends 0
 	check_output out
 }
+
+# --- notices ---
 
 case_imds() {
 	# By IPv6, as on instances that have nothing else.
